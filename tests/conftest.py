@@ -1,0 +1,16 @@
+"""Eight virtual CPU devices, and programs compiled without most optimisations: small tests spend
+their time compiling."""
+import os
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update('jax_disable_most_optimizations', True)
+
+
+@pytest.fixture
+def key():
+  return jax.random.key(0)

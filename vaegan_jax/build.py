@@ -1,0 +1,272 @@
+"""From a configuration to the objects of a run. No other file of the library reads a ConfigDict."""
+import difflib
+import functools
+import json
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vaegan_jax import data as datasets
+from vaegan_jax import losses
+from vaegan_jax import model as wiring
+from vaegan_jax import optim
+from vaegan_jax import parallel as devices
+from vaegan_jax import step as stepping
+from vaegan_jax.networks import bao, larsen
+
+NETWORKS = dict(bao=bao, larsen=larsen)
+PRIOR_CONDITIONS = dict(uniform=stepping.uniform_classes, shuffled=stepping.shuffled)
+
+# What may change when a run goes on; any other field makes it another run.
+MAY_CHANGE = ('steps', 'parallel', 'log_every_steps', 'sample_every_steps', 'save_every_steps',
+              'keep_checkpoints', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.path',
+              'data.held_out')
+
+positive, not_negative, share = (0, math.inf), (-1e-300, math.inf), (-1e-300, 1.)
+# Allowed values by field: a tuple of names, or an open lower and a closed upper bound.
+ALLOWED = {
+    'seed': (-1, 2**32 - 1), 'steps': positive, 'batch_size': positive,
+    'parallel': tuple(devices.PARALLEL), 'dtype': ('float32', 'bfloat16'), 'ema_decay': (-1e-300, 1 - 1e-9),
+    'first.steps': (-1, math.inf),
+    'data.image_size': (16, 32, 64, 128), 'data.channels': (1, 3),
+    'data.condition': ('none', 'label', 'attributes'),
+    'network.name': tuple(NETWORKS), 'network.latent_size': positive, 'network.width': positive,
+    'network.encoder_units': positive,
+    'normalise.makers': ('joint', 'apart'), 'normalise.critics': ('joint', 'apart'),
+    'adversarial': tuple(wiring.ADVERSARIAL), 'prior_condition': tuple(PRIOR_CONDITIONS),
+    'match_d_decay': (-1e-300, 1 - 1e-9), 'match_c_decay': (-1e-300, 1 - 1e-9),
+    'optimizer.name': optim.OPTIMIZERS, 'optimizer.learning_rate': positive,
+    **{f'optimizer.factor.{n}': not_negative for n in wiring.MAKERS + wiring.CRITICS},
+    'optimizer.schedule': optim.SCHEDULES, 'optimizer.end': not_negative,
+    'optimizer.b1': share, 'optimizer.b2': share, 'optimizer.decay': share, 'optimizer.eps': positive,
+    'optimizer.weight_decay': not_negative, 'optimizer.clip_norm': not_negative,
+    'gate.equilibrium': positive, 'gate.margin': not_negative,
+    'log_every_steps': positive, 'sample_every_steps': positive, 'save_every_steps': positive,
+    'keep_checkpoints': positive,
+}
+
+
+def check(config):
+  """None, or ValueError that names the first field that cannot be and what it may be."""
+  for path, value in fields(config):
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ValueError(f'--config.{path}={value} is not a finite number')
+    allowed = ALLOWED.get(path)
+    if allowed is None:
+      continue
+    if isinstance(allowed[0], str) or len(allowed) != 2 or path == 'data.channels':
+      if value not in allowed:
+        raise ValueError(f'--config.{path}={value}: use one of {", ".join(map(str, allowed))}'
+                         + closest(value, allowed))
+    elif not allowed[0] < value <= allowed[1]:
+      low, high = ('0' if abs(b) < 1e-9 else f'{b:g}' for b in allowed)
+      bound = 'at least 0' if allowed[0] == not_negative[0] else f'more than {low}'
+      raise ValueError(f'--config.{path}={value}: use {bound}' + (f', at most {high}' if high != 'inf' else ''))
+  for prefix, table in (('method', method(config)), ('first.method', method(config.first))):
+    check_method(prefix, table, config.data.condition)
+  if not method(config):
+    raise ValueError('config.method has no loss left: nothing would be trained')
+  if bool(method(config.first)) != bool(config.first.steps) or config.first.steps >= config.steps:
+    raise ValueError(
+        f'--config.first.steps={config.first.steps}: a method with a first phase ({config.method_name}: '
+        f'{config.first.method_name or "none"}) needs from 1 to config.steps - 1 = {config.steps - 1}, others 0')
+  if config.gate.on and 'real' not in wiring.losses_of(method(config)):
+    raise ValueError('--config.gate.on needs a discriminator, which this method has not')
+  if config.prior_condition == 'uniform' and config.data.condition == 'attributes':
+    raise ValueError('--config.prior_condition=uniform draws one class; attributes need shuffled')
+  if config.batch_size % jax.device_count():
+    raise ValueError(f'--config.batch_size={config.batch_size} is no multiple of the '
+                     f'{jax.device_count()} devices')
+
+
+def check_method(prefix, table, condition):
+  """None, or ValueError that names the row and the loss of `table` that cannot be trained."""
+  names = wiring.losses_of(table)
+  for network, row in table.items():
+    if network not in wiring.MAKERS + wiring.CRITICS:
+      raise ValueError(f'config.{prefix} has a row for {network!r}, which is no network: use '
+                       f'{", ".join(wiring.MAKERS + wiring.CRITICS)}')
+    for loss in row:
+      if loss not in wiring.SEES:
+        raise ValueError(f'config.{prefix}.{network}.{loss}: there is no such loss; known are '
+                         f'{", ".join(wiring.SEES)}{closest(loss, wiring.SEES)}')
+      if network not in wiring.networks_of([loss]):
+        raise ValueError(f'config.{prefix}.{network}.{loss}: this loss does not depend on the {network}')
+  by_class = [n for n in names if 'classifier' in wiring.SEES[n]]
+  if by_class and condition == 'none':
+    raise ValueError(f'config.{prefix} has {by_class[0]}, which needs classes or attributes: '
+                     'set --config.data.condition=label or attributes')
+
+
+def fields(config, prefix=''):
+  """Pairs (dotted path, value) of a ConfigDict or dict, in its order."""
+  for key, value in config.items():
+    if isinstance(value, (dict, ConfigDict)):
+      yield from fields(value, f'{prefix}{key}.')
+    else:
+      yield prefix + key, value
+
+
+def closest(word, known):
+  """'; did you mean X?' or ''."""
+  match = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
+  return f'; did you mean {match[0]}?' if match else ''
+
+
+def method(config):
+  """{network: {loss: weight}} of a config (or of config.first), without what is switched off."""
+  rows = {network: {loss: weight for loss, weight in row.items() if weight}
+          for network, row in config.method.items()}
+  return {network: row for network, row in rows.items() if row}
+
+
+def to_dict(config):
+  """The config as plain dicts and lists, as JSON keeps them."""
+  return json.loads(config.to_json_best_effort())
+
+
+def from_dict(values):
+  """The locked ConfigDict of to_dict's output."""
+  return ConfigDict(values).lock()
+
+
+def differences(config, other):
+  """Lines 'path: config's value, other's value' for each field that makes another run."""
+  one, two = (dict(fields(c)) for c in (to_dict(config), other))
+  return [f'{path}: {one.get(path, "(none)")} now, {two.get(path, "(none)")} then'
+          for path in dict.fromkeys([*one, *two]) if path not in MAY_CHANGE and one.get(path) != two.get(path)]
+
+
+def dataset(config, split=None):
+  """The data set of a config, decoded (see data.load)."""
+  d = config.data
+  return datasets.load(
+      d.name, image_size=d.image_size, channels=d.channels, split=split or d.split, path=d.path,
+      data_dir=d.data_dir, cache_dir=d.cache_dir, download=d.download, attributes=tuple(d.attributes))
+
+
+def own_images(config, path):
+  """A folder or zip of images, made to fit a config's networks."""
+  d = config.data
+  return datasets.load('folder', image_size=d.image_size, channels=d.channels, path=path, cache_dir=d.cache_dir)
+
+
+def batches(config, dataset, start_step):
+  """This process's part of every batch from step `start_step` on (see data.batches)."""
+  return datasets.batches(
+      dataset, batch_size=config.batch_size, seed=config.seed, start_step=start_step,
+      process_index=jax.process_index(), process_count=jax.process_count(), condition=config.data.condition)
+
+
+def about(config, dataset):
+  """What a checkpoint says of its data: dict for JSON of condition, its size, and its names."""
+  condition = config.data.condition
+  names = dict(none=[], label=dataset.class_names, attributes=dataset.attribute_names)[condition]
+  facts = dict(condition=condition, names=list(names or []), size=len(names or []))
+  if condition == 'attributes':  # to complete a request that sets some attributes only
+    every = max(1, len(dataset.attributes) // 256)
+    facts['examples'] = dataset.attributes[::every][:256].astype(int).tolist()
+  return facts
+
+
+def networks(config, names):
+  """{name: flax module} of the networks `names`."""
+  n, d = config.network, config.data
+  module = NETWORKS[n.name]
+  shared = dict(width=n.width, dtype=jnp.dtype(config.dtype),
+                axis_name=devices.AXIS if config.parallel == 'pmap' else None)
+  image = dict(image_size=d.image_size, channels=d.channels)
+  conditional = n.conditional_discriminator and d.condition != 'none'
+  made = {}
+  for name in names:
+    if not hasattr(module, name.capitalize()):
+      raise ValueError(f'--config.network.name={n.name} has no {name}, which {config.method_name} '
+                       'needs: use --config.network.name=bao')
+    extra = dict(encoder=dict(latent_size=n.latent_size), discriminator=dict(conditional=conditional))
+    if name == 'encoder' and n.name == 'larsen':
+      extra['encoder']['units'] = n.encoder_units
+    made[name] = getattr(module, name.capitalize())(**image, **shared, **extra.get(name, {}))
+  return made
+
+
+def model(config, size, table, also=()):
+  """The Model of a method's table; size: of the condition; also: losses of another phase's table,
+  whose networks the state holds too."""
+  names = wiring.losses_of(table)
+  makes = networks(config, wiring.networks_of(names + tuple(also)))
+  if 'classifier' in makes:
+    makes['classifier'] = makes['classifier'].clone(num_classes=size)
+  by_attributes = config.data.condition == 'attributes'
+  return wiring.Model(
+      networks=makes, losses=names, frozen=tuple(n for n in makes if n not in table),
+      joint_makers=config.normalise.makers == 'joint', joint_critics=config.normalise.critics == 'joint',
+      adversarial=wiring.ADVERSARIAL[config.adversarial],
+      class_loss=losses.sigmoid_cross_entropy if by_attributes else losses.softmax_cross_entropy,
+      match_d_decay=config.match_d_decay, match_c_decay=config.match_c_decay,
+      axis_name=devices.AXIS if config.parallel == 'pmap' else None)
+
+
+def optimizers(config, names):
+  """{network: optax transformation} for the networks `names`."""
+  o = config.optimizer
+  options = dict(b1=o.b1, b2=o.b2, decay=o.decay, eps=o.eps, weight_decay=o.weight_decay, clip_norm=o.clip_norm)
+  rate = lambda n: optim.learning_rate(o.schedule, o.learning_rate * o.factor[n], end=o.end, steps=config.steps)
+  return {n: optim.optimizer(o.name, rate(n), **options) for n in names}
+
+
+class Phase(NamedTuple):
+  """A stretch of a run, trained by one table."""
+  until: int  # step
+  model: wiring.Model
+  parallel: devices.Parallel
+
+
+def phases(config, size):
+  """[Phase], in order; more than one where a method freezes what another one trains first.
+
+  size: of the condition (classes or attributes), 0 without.
+  """
+  tables = [t for t in (method(config.first), method(config)) if t]
+  everything = wiring.losses_of(*tables)
+  transformations = optimizers(config, {network for table in tables for network in table})
+  draws = stepping.Draws(
+      config.network.latent_size, PRIOR_CONDITIONS[config.prior_condition],
+      classes=size if config.data.condition == 'label' else 0, flip=config.data.flip)
+  made = []
+  for table, until in zip(tables, (config.first.steps, config.steps)[-len(tables):]):
+    whole = model(config, size, table, everything)
+    gate = functools.partial(optim.equilibrium_gate, equilibrium=config.gate.equilibrium,
+                             margin=config.gate.margin) if config.gate.on else None
+    step = stepping.train_step(whole, table, transformations, draws, ema_decay=config.ema_decay, gate=gate)
+    made.append(Phase(until, whole, devices.PARALLEL[config.parallel](step)))
+  return made
+
+
+def init(config, size, phases):
+  """Function key -> TrainState at step 0, at rest on all devices, compiled."""
+  tables = [t for t in (method(config.first), method(config)) if t]
+  transformations = optimizers(config, {network for table in tables for network in table})
+  whole = phases[-1].model._replace(losses=wiring.losses_of(*tables))
+  function = lambda key: stepping.init_state(
+      whole, transformations, key, *examples(config, size), config.network.latent_size)
+  return jax.jit(function, out_shardings=phases[-1].parallel.at_rest)
+
+
+def examples(config, size):
+  """Inputs x [2, H, W, C] and c [2, A] or None, to initialise networks with."""
+  d = config.data
+  return jnp.zeros((2, d.image_size, d.image_size, d.channels)), jnp.zeros((2, size)) if size else None
+
+
+def makers(config, size):
+  """({maker: network}, the shapes of their EMA on this host's first device), of a trained config."""
+  names = [n for n in wiring.networks_of(wiring.losses_of(method(config))) if n in wiring.MAKERS]
+  made = networks(config, names)
+  whole = wiring.Model(made, losses=())
+  state = jax.eval_shape(lambda key: stepping.init_state(
+      whole, {}, key, *examples(config, size), config.network.latent_size), jax.random.key(0))
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return made, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), state.ema)

@@ -1,0 +1,49 @@
+"""A script's frame: flags read, mistakes told in one line with the remedy, exit codes."""
+import re
+import sys
+import traceback
+
+from absl import app
+from absl import flags
+
+_TRACEBACK = flags.DEFINE_bool('traceback', False, 'Show the whole traceback of an error.')
+
+
+def run(main, *, needs=None):
+  """Runs main() on the command line's flags and exits.
+
+  The exit code is main()'s value; 2 with one line on stderr for what cannot be used (ValueError,
+  OSError, bad flags), 3 likewise for a run that failed (FloatingPointError).
+
+  Args:
+    needs: {flag: message if it is not given}.
+  """
+  try:
+    read_flags(sys.argv)
+    for name, message in (needs or {}).items():
+      if flags.FLAGS[name].value is None:
+        raise ValueError(message)
+    code = main()
+  except (ValueError, OSError, FloatingPointError) as e:
+    code = 3 if isinstance(e, FloatingPointError) else 2
+    if '--traceback' in sys.argv:
+      traceback.print_exc()
+    print(f'error: {e}', file=sys.stderr)
+  sys.exit(code)
+
+
+def read_flags(argv):
+  """None, after parsing. ValueError in one line for what absl or ml_collections cannot read."""
+  try:
+    rest = app.parse_flags_with_usage(argv) if '--help' in argv or '--helpfull' in argv else flags.FLAGS(argv)
+  except flags.Error as e:
+    lines = [line for line in str(e).splitlines() if line.strip()]
+    raise ValueError(lines[-1] if 'Traceback' in str(e) else ' '.join(lines)) from e
+  except AttributeError as e:
+    word = re.search(r'\w+', str(e).replace('\\', '')).group()
+    hint = re.search(r'Did you mean "(\w+)"', str(e))
+    field = next((a.split('=')[0] for a in argv if re.search(rf'\.{word}(=|\.|$)', a)), word)
+    raise ValueError(f'{field}: the config has no such field'
+                     + (f'; did you mean {hint.group(1)}?' if hint else '')) from e
+  if len(rest) > 1:
+    raise ValueError(f'{rest[1]!r} is no flag: flags are written --name=value')

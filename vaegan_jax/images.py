@@ -1,0 +1,185 @@
+"""Pictures: files to uint8 pixels, network images to uint8 pixels, grids, PNG files.
+
+Outside the program an image is uint8 [H, W, C], inside it is float32 x / 127.5 - 1 in [-1, 1].
+"""
+import io
+import os
+import pathlib
+import uuid
+
+import numpy as np
+from PIL import Image
+
+LARGEST_PIXELS = 50_000_000
+# Named, so that no other of Pillow's readers (one of them starts Ghostscript) sees the bytes.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+
+
+def read_image(source, channels, *, at_least=0, background=(255, 255, 255)):
+  """uint8 [h, w, channels] of a JPEG, PNG, WebP, BMP or GIF (its first frame), upright.
+
+  16 bits become 8 by v / 257, transparency is composited over the background, and EXIF orientation
+  is applied. A picture of more than LARGEST_PIXELS is refused by its header, not decoded.
+
+  Args:
+    source: the file's bytes, its path, or a file object.
+    channels: 1 (grey) or 3 (RGB).
+    at_least: pixels; a JPEG may be decoded at a half, a quarter or an eighth of its size as long as
+      both sides keep this length. 0 decodes it whole.
+    background: RGB under transparent pixels.
+
+  Raises:
+    ValueError: whatever is wrong with the picture, truncation included.
+  """
+  if channels not in (1, 3):
+    raise ValueError(f'channels is {channels}: use 1 (grey) or 3 (RGB)')
+  try:
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    with Image.open(stream, formats=FORMATS) as image:
+      width, height = image.size
+      if width * height > LARGEST_PIXELS:
+        raise ValueError(f'{width} x {height} pixels are over the limit of '
+                         f'{LARGEST_PIXELS // 10**6} megapixels')
+      if at_least:
+        image.draft(None, (at_least, at_least))
+      image.load()
+      upright = _eight_bits(image, channels, background)
+      turn = TURNS.get(_orientation(image))
+      upright = upright if turn is None else upright.transpose(turn)
+    return np.array(upright).reshape(upright.height, upright.width, channels)
+  except Image.UnidentifiedImageError:
+    raise ValueError('not a JPEG, PNG, WebP, BMP or GIF') from None
+  except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, ...
+    raise ValueError(f'not a readable image: {error or type(error).__name__}') from error
+
+
+def _eight_bits(image, channels, background):
+  """The loaded picture in mode L or RGB, without transparency."""
+  if image.mode == 'I' or image.mode.startswith('I;16'):
+    # convert() would clip 16-bit values at 255 instead of scaling them.
+    values = np.asarray(image).clip(0, 65535).astype(np.uint32)
+    image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+  elif image.has_transparency_data:
+    under = Image.new('RGBA', image.size, (*background, 255))
+    image = Image.alpha_composite(under, image.convert('RGBA'))
+  if image.mode not in ('1', 'L'):
+    image = image.convert('RGB')
+  return image.convert('L' if channels == 1 else 'RGB')
+
+
+def _orientation(image):
+  """EXIF orientation, 1..8."""
+  try:
+    return image.getexif().get(ORIENTATION, 1)
+  except Exception:  # Damaged metadata do not make a picture unreadable.
+    return 1
+
+
+def fit_image(image, size, crop=None, pad=False):
+  """uint8 [size, size, C] of uint8 [h, w, C]: a square of it, resized.
+
+  Reducing filters by Lanczos (antialiased), enlarging is bicubic.
+
+  Args:
+    image: the pixels.
+    size: pixels.
+    crop: (top, left, height, width) to take first; then, or if None, the largest central square.
+    pad: surround a smaller image with zeros instead of resizing it.
+  """
+  if crop is not None:
+    top, left, height, width = crop
+    if min(crop) < 0 or top + height > image.shape[0] or left + width > image.shape[1]:
+      raise ValueError(f'the crop {tuple(crop)} (top, left, height, width) does not lie within '
+                       f'{image.shape[0]} x {image.shape[1]} pixels (height x width)')
+    image = image[top:top + height, left:left + width]
+  if pad:
+    rows, columns = size - image.shape[0], size - image.shape[1]
+    if min(rows, columns) < 0:
+      raise ValueError(f'{image.shape[0]} x {image.shape[1]} pixels cannot be padded to {size}')
+    return np.pad(image, ((rows // 2, rows - rows // 2),
+                          (columns // 2, columns - columns // 2), (0, 0)))
+  side = min(image.shape[:2])
+  top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+  image = image[top:top + side, left:left + side]
+  if side == size:
+    return np.ascontiguousarray(image)
+  resample = Image.Resampling.LANCZOS if size < side else Image.Resampling.BICUBIC
+  channels = image.shape[-1]
+  picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if channels == 1 else image))
+  return np.array(picture.resize((size, size), resample)).reshape(size, size, channels)
+
+
+def to_uint8(images):
+  """uint8 round((x + 1) 127.5), clipped, of float images in [-1, 1]: undoes v / 127.5 - 1.
+
+  Raises:
+    ValueError: some values are not finite.
+  """
+  images = np.asarray(images, np.float32)
+  bad = images.size - np.isfinite(images).sum()
+  if bad:
+    raise ValueError(f'{bad} of {images.size} pixel values are NaN or infinite: '
+                     'the network that made these images has diverged')
+  return np.rint((images + 1.) * 127.5).clip(0, 255).astype(np.uint8)
+
+
+def grid(images, columns=None, padding=2, scale=None):
+  """uint8 [H', W', 3] canvas of uint8 images [N, H, W, C], row by row on white; grey: [H', W'].
+
+  Args:
+    images: the pictures.
+    columns: pictures in a row; None makes the canvas about square.
+    padding: white pixels around each picture.
+    scale: whole factor of enlargement; None brings small pictures to about 64 pixels.
+  """
+  images = np.asarray(images)
+  if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or images.shape[3] not in (
+      1, 3):
+    raise ValueError(f'a grid takes uint8 images [N, H, W, 1 or 3], N >= 1, not '
+                     f'{images.dtype} {list(images.shape)}; to_uint8 converts from [-1, 1]')
+  count, height, width, channels = images.shape
+  columns = min(columns or int(np.ceil(count**.5)), count)
+  rows = -(-count // columns)
+  scale = scale or max(1, 64 // max(height, width))
+  images = images.repeat(scale, 1).repeat(scale, 2)
+  height, width = height * scale, width * scale
+  canvas = np.full((padding + rows * (height + padding), padding + columns * (width + padding),
+                    channels), 255, np.uint8)
+  for i, image in enumerate(images):
+    top = padding + i // columns * (height + padding)
+    left = padding + i % columns * (width + padding)
+    canvas[top:top + height, left:left + width] = image
+  return canvas[..., 0] if channels == 1 else canvas
+
+
+def reconstruction_grid(originals, reconstructions, columns=8, padding=2, scale=None):
+  """A grid (see there) of originals [N, H, W, C], each with its reconstruction beneath it."""
+  originals, reconstructions = np.asarray(originals), np.asarray(reconstructions)
+  if originals.shape != reconstructions.shape:
+    raise ValueError(f'originals {list(originals.shape)} and reconstructions '
+                     f'{list(reconstructions.shape)} differ in shape')
+  scale = scale or max(1, 64 // max(originals.shape[1:3]))
+  enlarge = lambda x: x.repeat(scale, 1).repeat(scale, 2)
+  gap = np.full_like(enlarge(originals)[:, :padding], 255)
+  pairs = np.concatenate([enlarge(originals), gap, enlarge(reconstructions)], 1)
+  return grid(pairs, columns, padding=4 * padding, scale=1)
+
+
+def save_png(path, image):
+  """Writes uint8 [H, W], [H, W, 1] or [H, W, 3] to the path, whole or not at all."""
+  path, image = pathlib.Path(path), np.asarray(image)
+  if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+    raise ValueError(f'{path}: a PNG takes uint8 [H, W], [H, W, 1] or [H, W, 3], not '
+                     f'{image.dtype} {list(image.shape)}')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{uuid.uuid4().hex}.tmp')
+  try:
+    Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(temporary, 'PNG')
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)

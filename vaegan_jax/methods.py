@@ -1,0 +1,78 @@
+"""The methods of both papers as tables, network x loss: the lower half of each Algorithm 1.
+
+A row reads: this network descends the gradient of this weighted sum of losses. What a cell leaves
+empty never reaches the network: in VAE_GAN the encoder's row has no `real` and no `fake_*`, so
+L_GAN does not reach the encoder. A network that no row names is frozen. The losses are defined in
+model.py; all are sums over pixels, features and latents and means over the batch, and gamma and
+the lambdas mean nothing under any other reduction.
+
+Signs: `real`, `fake_recon` and `fake_prior` are the discriminator's binary cross-entropies, to be
+minimised by it; their sum is -L_GAN of Larsen et al., Eq. 10 (who print L_GAN with both signs; the
+authors' code descends the cross-entropy). `fool_*` are the generator's non-saturating losses.
+"""
+# fmt: off
+
+GAMMA = 1e-5  # weight of L_llike against L_GAN: the authors' code at arXiv v2; the paper gives none.
+LAMBDA_KL, LAMBDA_PAIR, LAMBDA_MATCH = 3., 1., 1e-3  # lambda 1; 2; 3 and 4 of Bao et al.
+
+# --- Larsen et al. 2016, Algorithm 1 and the baselines of its section 4.
+VAE = dict(
+    encoder       = dict(kl=1., pixel=1.),                            # L_prior + L_llike^pixel
+    generator     = dict(pixel=1.))
+GAN = dict(
+    generator     = dict(fool_prior=1.),                              # non-saturating (Goodfellow et al. 2014)
+    discriminator = dict(real=1., fake_prior=1.))
+VAE_DIS = dict(                                                       # the discriminator, from a GAN, stays as it is
+    encoder       = dict(kl=1., feature_d=1.),                        # L_prior + L_llike^Dis_l
+    generator     = dict(feature_d=1.))
+VAE_GAN = dict(
+    encoder       = dict(kl=1., feature_d=1.),                                               # L_prior + L_llike^Dis_l
+    generator     = dict(feature_d=GAMMA, real=-1., fake_recon=-1., fake_prior=-1.),         # gamma L_llike - L_GAN
+    discriminator = dict(real=1., fake_recon=1., fake_prior=1.))                             # L_GAN
+# The authors' code of 2016-02-11 (arXiv v2): w_real 0.66, the rest shared by both groups of fakes.
+VAE_GAN_FEBRUARY = dict(
+    encoder       = dict(kl=1., feature_d=1.),
+    generator     = dict(feature_d=GAMMA, real=-1., fake_recon=-1., fake_prior=-1.),
+    discriminator = dict(real=.66, fake_recon=.17, fake_prior=.17))
+# The authors' code of 2016-03-24 (released): prior fakes only, which contradicts the paper's Eq. 10; gamma 1e-6.
+VAE_GAN_RELEASED = dict(
+    encoder       = dict(kl=1., feature_d=1.),
+    generator     = dict(feature_d=1e-6, real=-1., fake_prior=-1.),
+    discriminator = dict(real=.5, fake_prior=.5))
+# Not published: the generator's loss non-saturating, as many reimplementations have it.
+VAE_GAN_NONSATURATING = dict(
+    encoder       = dict(kl=1., feature_d=1.),
+    generator     = dict(feature_d=GAMMA, fool_recon=1., fool_prior=1.),
+    discriminator = dict(real=1., fake_recon=1., fake_prior=1.))
+
+# --- Bao et al. 2017, Algorithm 1 and the baselines of its section 4 (rows and lambdas as recalled, see README).
+CVAE = dict(
+    encoder       = dict(kl=LAMBDA_KL, pixel=LAMBDA_PAIR),            # lambda 1 L_KL + lambda 2 L_G, pixels only
+    generator     = dict(pixel=LAMBDA_PAIR))
+CGAN = dict(                                                          # symmetric: the generator descends L'_GD and L'_GC
+    classifier    = dict(classify=1.),
+    discriminator = dict(real=1., fake_prior=1.),
+    generator     = dict(fool_prior=1., classify_prior=1.))
+FM_CGAN = dict(                                                       # asymmetric: section 3.2, no encoder
+    classifier    = dict(classify=1.),
+    discriminator = dict(real=1., fake_prior=1.),
+    generator     = dict(match_d=LAMBDA_MATCH, match_c=LAMBDA_MATCH))
+CVAE_GAN = dict(
+    classifier    = dict(classify=1.),                                                       # L_C
+    discriminator = dict(real=1., fake_recon=1., fake_prior=1.),                             # L_D
+    generator     = dict(pixel=LAMBDA_PAIR, feature_d=LAMBDA_PAIR, feature_c=LAMBDA_PAIR,    # lambda 2 L_G
+                         match_d=LAMBDA_MATCH, match_c=LAMBDA_MATCH),                        # + lambda 3 L_GD + lambda 4 L_GC
+    encoder       = dict(kl=LAMBDA_KL, pixel=LAMBDA_PAIR, feature_d=LAMBDA_PAIR,             # lambda 1 L_KL
+                         feature_c=LAMBDA_PAIR))                                             # + lambda 2 L_G
+# fmt: on
+
+METHODS = dict(
+    vae=VAE, gan=GAN, vae_dis=VAE_DIS, vae_gan=VAE_GAN, vae_gan_february=VAE_GAN_FEBRUARY,
+    vae_gan_released=VAE_GAN_RELEASED, vae_gan_nonsaturating=VAE_GAN_NONSATURATING,
+    cvae=CVAE, cgan=CGAN, fm_cgan=FM_CGAN, cvae_gan=CVAE_GAN)
+
+# The methods of a class or of attributes; the others are trained unconditionally by default.
+CONDITIONAL = ('cvae', 'cgan', 'fm_cgan', 'cvae_gan')
+
+# What trains the networks that a method freezes, before it begins.
+FIRST = dict(vae_dis='gan')

@@ -1,0 +1,186 @@
+"""The wiring of the networks: the upper half of Algorithm 1 of both papers, up to the named losses.
+
+The papers' letters, used in this file alone:
+  x    real images                      c    their condition: one-hot class, or attributes
+  z    sample of the posterior q(z|x)   x_f  its decoding, the reconstruction (Larsen's x tilde)
+  z_p  sample of the prior N(0, I)      c_p  condition drawn for it
+  x_p  decoding of z_p, c_p
+
+The images x_f and x_p are the waist of the graph: `make` goes from parameters of the makers
+(encoder, generator) to them, `judge` from them to the losses, through the critics (discriminator,
+classifier). step.py differentiates the two halves one after the other.
+"""
+from typing import Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaegan_jax import losses
+
+MAKERS = ('encoder', 'generator')
+CRITICS = ('discriminator', 'classifier')
+
+# What each loss looks at, by network: r(eal) x, f: x_f, p: x_p. From a method's losses this gives
+# the networks that it has and the images that each of its critics sees.
+# fmt: off
+SEES = dict(
+    kl             = dict(encoder='r'),
+    pixel          = dict(generator='f'),
+    real           = dict(discriminator='r'),
+    fake_recon     = dict(discriminator='f'),
+    fake_prior     = dict(discriminator='p'),
+    fool_recon     = dict(discriminator='f'),
+    fool_prior     = dict(discriminator='p'),
+    r1             = dict(discriminator='r'),
+    feature_d      = dict(discriminator='rf'),
+    match_d        = dict(discriminator='rp'),
+    classify       = dict(classifier='r'),
+    classify_recon = dict(classifier='f'),
+    classify_prior = dict(classifier='p'),
+    feature_c      = dict(classifier='rf'),
+    match_c        = dict(classifier='rp'))
+# The critic's loss on real images, on fakes, and the maker's non-saturating loss on fakes.
+ADVERSARIAL = dict(
+    bce           = (losses.bce_real, losses.bce_fake, losses.bce_fool),
+    hinge         = (losses.hinge_real, losses.hinge_fake, losses.hinge_fool),
+    least_squares = (losses.least_squares_real, losses.least_squares_fake, losses.least_squares_fool),
+    wasserstein   = (losses.wasserstein_real, losses.wasserstein_fake, losses.wasserstein_fool))
+# fmt: on
+
+
+class Model(NamedTuple):
+  """The networks of a method and the choices that its equations leave open."""
+  networks: dict  # {name: flax module}
+  losses: tuple  # names of the losses to compute, of SEES
+  frozen: tuple = ()  # networks used as at test time: no row of the method names them
+  joint_makers: bool = True  # normalise x_f and x_p as one batch, or apart
+  joint_critics: bool = True  # normalise x, x_f and x_p as one batch, or apart
+  adversarial: tuple = ADVERSARIAL['bce']
+  class_loss: Callable = losses.softmax_cross_entropy  # (logits, c) -> [B]
+  match_d_decay: float = 0.  # of the moving average of f_D's mean; 0 takes the batch's own
+  match_c_decay: float = 0.9  # of the moving averages of f_C's class centres
+  axis_name: str | None = None  # under pmap
+
+
+def losses_of(*tables):
+  """Names of the losses that the tables weigh, in the order of SEES, unknown ones last."""
+  named = dict.fromkeys(loss for table in tables for row in table.values() for loss in row)
+  return tuple(n for n in SEES if n in named) + tuple(n for n in named if n not in SEES)
+
+
+def networks_of(names):
+  """Names of the networks that the losses `names` need, in the order of MAKERS and CRITICS."""
+  seen = {network: ''.join(SEES[n].get(network, '') for n in names) for network in MAKERS + CRITICS}
+  images = ''.join(seen.values())
+  needed = {n for n in seen if seen[n]}
+  needed |= {'encoder', 'generator'} if 'f' in images else set()
+  needed |= {'generator'} if 'p' in images else set()
+  return tuple(n for n in MAKERS + CRITICS if n in needed)
+
+
+def seen_by(network, names):
+  """The images that a critic sees for the losses `names`: a string of 'r', 'f', 'p' in this order."""
+  letters = {letter for name in names for letter in SEES[name].get(network, '')}
+  return ''.join(k for k in 'rfp' if k in letters)
+
+
+def passes(model, name, params, stats, groups, joint):
+  """Outputs of one network for each group of inputs, and its batch statistics after the step.
+
+  Args:
+    groups: list of tuples of arrays [B, ...] (None allowed): the inputs of each pass.
+    joint: normalise all groups as one batch (Larsen et al.'s code, for real and fake images), so
+      that the logits of one group depend on the others; else each group by its own statistics.
+  Statistics move by exactly one update: that of the joint batch, or the mean over the groups.
+  """
+  network, variables = model.networks[name], {'params': params[name], 'batch_stats': stats[name]}
+  if name in model.frozen:
+    return [network.apply(variables, *inputs, train=False) for inputs in groups], stats[name]
+  if joint or len(groups) == 1:
+    # Groups are interleaved, example by example: a batch that is sharded over devices stays put.
+    inputs = [None if parts[0] is None else jnp.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
+              for parts in zip(*groups)]
+    outputs, state = network.apply(variables, *inputs, train=True, mutable=['batch_stats'])
+    outputs = [jax.tree.map(lambda a, i=i: a[i::len(groups)], outputs) for i in range(len(groups))]
+    return outputs, state.get('batch_stats', stats[name])
+  results = [network.apply(variables, *inputs, train=True, mutable=['batch_stats']) for inputs in groups]
+  moved = [state.get('batch_stats', stats[name]) for _, state in results]
+  return [outputs for outputs, _ in results], jax.tree.map(lambda *s: sum(s) / len(s), *moved)
+
+
+def make(model, params, stats, x, c, noise):
+  """Images {'f': x_f, 'p': x_p} [B, H, W, C], {'kl': [B]}, and the makers' statistics.
+
+  Args:
+    noise: dict with `posterior` [B, Z], `prior` [B, Z] ~ N(0, I), and `c_p` like c.
+  """
+  terms, moved, groups = {}, {}, {}
+  images = {k for network in CRITICS + ('generator',) for k in seen_by(network, model.losses)}
+  if 'encoder' in networks_of(model.losses):
+    ((mean, logvar),), moved['encoder'] = passes(model, 'encoder', params, stats, [(x, c)], True)
+    terms['kl'] = losses.gaussian_kl(mean, logvar)                                 # L_prior, L_KL
+    clipped = jnp.clip(logvar, *losses.LOGVAR_RANGE)
+    groups['f'] = (mean + jnp.exp(clipped / 2) * noise['posterior'], c)            # z ~ q(z|x, c)
+  groups['p'] = (noise['prior'], noise['c_p'])                                     # z_p, c_p
+  groups = {k: groups[k] for k in 'fp' if k in images}
+  decoded = []
+  if groups:
+    decoded, moved['generator'] = passes(
+        model, 'generator', params, stats, list(groups.values()), model.joint_makers)
+  return dict(zip(groups, decoded)), {k: v for k, v in terms.items() if k in model.losses}, moved
+
+
+def judge(model, params, stats, centres, x, c, c_p, fakes):
+  """Losses {name: [B] or scalar}, the critics' statistics, feature centres, and D's mean logits.
+
+  Args:
+    centres: {'match_d', 'match_c'}: moving averages as of losses.init_centres, or {}.
+    fakes: {'f': x_f, 'p': x_p}, as far as the method has them.
+  """
+  images = dict(r=(x, c), **{k: (image, c_p if k == 'p' else c) for k, image in fakes.items()})
+  moved, centres = {}, dict(centres)
+  logits, feature, class_logits, class_feature = {}, {}, {}, {}
+  if seen := seen_by('discriminator', model.losses):
+    outputs, moved['discriminator'] = passes(
+        model, 'discriminator', params, stats, [images[k] for k in seen], model.joint_critics)
+    for k, output in zip(seen, outputs):
+      logits[k], feature[k] = output                                               # f_D, Dis_l
+  if seen := seen_by('classifier', model.losses):
+    outputs, moved['classifier'] = passes(
+        model, 'classifier', params, stats, [images[k][:1] for k in seen], model.joint_critics)
+    for k, output in zip(seen, outputs):
+      class_logits[k], class_feature[k] = output                                   # f_C
+
+  def matched(name, features, members, members_p, decay):
+    term, centres[name] = losses.class_mean_feature_matching(
+        features['r'], features['p'], members, members_p, centres[name],
+        decay=decay, axis_name=model.axis_name)
+    return term
+
+  # A feature of real images is a target: it receives no gradient (Larsen et al.'s code).
+  target, everyone = jax.lax.stop_gradient, jnp.ones((len(x), 1))
+  on_real, on_fake, fool = model.adversarial
+  terms = dict(
+      pixel=lambda: losses.gaussian_nll(fakes['f'], x),                            # L_llike^pixel, L_G
+      real=lambda: on_real(logits['r']),                                           # L_D, -L_GAN: log D(x)
+      fake_recon=lambda: on_fake(logits['f']),                                     # log(1 - D(x_f))
+      fake_prior=lambda: on_fake(logits['p']),                                     # log(1 - D(x_p))
+      fool_recon=lambda: fool(logits['f']),
+      fool_prior=lambda: fool(logits['p']),                                        # L'_GD
+      r1=lambda: losses.r1(critic_alone(model, params, stats, c), x),
+      feature_d=lambda: losses.gaussian_nll(feature['f'], target(feature['r'])),   # L_llike^Dis_l, L_G
+      match_d=lambda: matched('match_d', feature, everyone, everyone, model.match_d_decay),   # L_GD
+      classify=lambda: model.class_loss(class_logits['r'], c),                     # L_C
+      classify_recon=lambda: model.class_loss(class_logits['f'], c),
+      classify_prior=lambda: model.class_loss(class_logits['p'], c_p),             # L'_GC
+      feature_c=lambda: losses.gaussian_nll(class_feature['f'], target(class_feature['r'])),  # L_G
+      match_c=lambda: matched('match_c', class_feature, c, c_p, model.match_c_decay))         # L_GC
+  terms = {name: terms[name]() for name in model.losses if name in terms}
+  return terms, (moved, centres, {k: v.mean() for k, v in logits.items()})
+
+
+def critic_alone(model, params, stats, c):
+  """D as a function of images alone that normalises by running statistics, for R1: a penalty on
+  each example's own gradient needs logits that do not depend on the batch."""
+  variables = {'params': params['discriminator'], 'batch_stats': stats['discriminator']}
+  return lambda x: model.networks['discriminator'].apply(variables, x, c, train=False)[0]

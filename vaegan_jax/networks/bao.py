@@ -1,0 +1,182 @@
+"""The networks of CVAE-GAN (Bao et al. 2017), at 128x128 those that the paper names: GoogLeNet encoder,
+deconvolutional generator, DCGAN discriminator, AlexNet classifier; batch norm after convolutions.
+
+What the paper leaves open and is chosen here: the generator's two full layers (1024 units and 2x2x256);
+DCGAN at 128x128 with five convolutions; no auxiliary heads; AlexNet in one tower, with batch norm in
+place of local response normalisation; and no dropout, because f_C is taken in the pass that trains the
+classifier, and two random masks would put equal images apart in L_G. Smaller images drop halvings.
+"""
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax.numpy as jnp
+
+from vaegan_jax.networks import layers
+
+# GoogLeNet's inception modules: channels of the 1x1, of reduction and 3x3, of reduction and 5x5, and
+# after the pool (Szegedy et al. 2015, Table 1).
+INCEPTION = {
+    '3a': (64, 96, 128, 16, 32, 32), '3b': (128, 128, 192, 32, 96, 64),
+    '4a': (192, 96, 208, 16, 48, 64), '4b': (160, 112, 224, 24, 64, 64), '4c': (128, 128, 256, 24, 64, 64),
+    '4d': (112, 144, 288, 32, 64, 64), '4e': (256, 160, 320, 32, 128, 128),
+    '5a': (256, 160, 320, 32, 128, 128), '5b': (384, 192, 384, 48, 128, 128)}
+WHOLE = ('3a', '3b', 'pool', '4a', '4b', '4c', '4d', '4e', 'pool', '5a', '5b')
+# Stem and modules by image size, such that the last map has 4x4 pixels; small images have fewer
+# modules, which makes the program fast to compile.
+ENCODER = {
+    128: ('pool', 'conv', 'pool', *WHOLE), 64: ('conv', 'pool', *WHOLE),
+    32: ('conv', '3a', 'pool', '4a', 'pool', '5b'), 16: ('conv', '4a', 'pool', '5b')}
+# AlexNet's first kernel, its strides, and whether its last pool is there, by image size.
+CLASSIFIER = {128: (11, 4, True), 64: (7, 2, True), 32: (5, 1, True), 16: (5, 1, False)}
+# Layers of stride 2: of the generator from 2x2 pixels up, of the discriminator down to 4x4.
+GENERATOR = {16: 3, 32: 4, 64: 5, 128: 6}
+DISCRIMINATOR = {16: 2, 32: 3, 64: 4, 128: 5}
+
+Conv = functools.partial(nn.Conv, kernel_init=layers.normal_002)
+Dense = functools.partial(nn.Dense, kernel_init=layers.normal_002)
+pool = functools.partial(nn.max_pool, window_shape=(3, 3), padding='SAME')
+leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
+
+
+class ConvNorm(nn.Module):
+  """Convolution without bias, batch norm, ReLU: [B, H / strides, W / strides, channels]."""
+  channels: int
+  kernel_size: int
+  strides: int = 1
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, train):
+    k = self.kernel_size
+    h = Conv(self.channels, (k, k), self.strides, padding=k // 2, use_bias=False, dtype=self.dtype, name='conv')(x)
+    return nn.relu(layers.batch_norm(self, train, name='norm')(h))
+
+
+class Inception(nn.Module):
+  """An inception module: its four branches side by side [B, H, W, sum of their channels]."""
+  channels: tuple[int, ...]  # a row of INCEPTION
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, train):
+    conv = lambda channels, k, name, x: ConvNorm(
+        channels, k, dtype=self.dtype, axis_name=self.axis_name, name=name)(x, train)
+    one, reduce_three, three, reduce_five, five, after_pool = self.channels
+    return jnp.concatenate([
+        conv(one, 1, 'one', x),
+        conv(three, 3, 'three', conv(reduce_three, 1, 'reduce_three', x)),
+        conv(five, 5, 'five', conv(reduce_five, 1, 'reduce_five', x)),
+        conv(after_pool, 1, 'after_pool', pool(x))], axis=-1)
+
+
+class Encoder(nn.Module):
+  """mean, logvar [B, Z] float32 of q(z|x, c): GoogLeNet, c merged at the last full layer."""
+  image_size: int
+  channels: int
+  latent_size: int
+  width: float = 1.
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, c, train):
+    stages = layers.by_size(ENCODER, self.image_size)
+    layers.check_images(x, self.image_size, self.channels)
+    scaled = lambda count: layers.scaled(count, self.width)
+    shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+    h = ConvNorm(scaled(64), 7, 2, name='conv1', **shared)(x.astype(self.dtype), train)
+    for stage in stages:
+      if stage == 'pool':
+        h = pool(h, strides=(2, 2))
+      elif stage == 'conv':
+        h = ConvNorm(scaled(64), 1, name='conv2_reduce', **shared)(h, train)
+        h = ConvNorm(scaled(192), 3, name='conv2', **shared)(h, train)
+      else:
+        h = Inception(tuple(map(scaled, INCEPTION[stage])), name=f'inception_{stage}', **shared)(h, train)
+    h = layers.with_condition(h.mean((1, 2), dtype=jnp.float32), c)
+    return Dense(self.latent_size, name='mean')(h), Dense(self.latent_size, name='logvar')(h)
+
+
+class Generator(nn.Module):
+  """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c, through 2x2 pixels."""
+  image_size: int
+  channels: int
+  width: float = 1.
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, z, c, train):
+    doublings = layers.by_size(GENERATOR, self.image_size)
+    scaled = lambda count: layers.scaled(count, self.width)
+    h = layers.with_condition(z.astype(self.dtype), c)
+    for i, units in enumerate((scaled(1024), 4 * scaled(256))):
+      h = Dense(units, use_bias=False, dtype=self.dtype, name=f'full{i}')(h)
+      h = nn.relu(layers.batch_norm(self, train, name=f'norm_full{i}')(h))
+    h = h.reshape(len(h), 2, 2, -1)
+    up = functools.partial(layers.ConvTranspose, kernel_init=layers.normal_002, dtype=self.dtype)
+    for i, (channels, k) in enumerate(((256, 3), (256, 3), (128, 5), (92, 5), (64, 5))[6 - doublings:]):
+      h = up(scaled(channels), k, name=f'conv{i}')(h)
+      h = nn.relu(layers.batch_norm(self, train, name=f'norm{i}')(h))
+    return jnp.tanh(up(self.channels, 5, use_bias=True, name='image')(h).astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+  """logits [B] float32, and f_D [B, F]: the input of the last full layer (DCGAN's, of 5x5 kernels).
+
+  `conditional` (not in the paper) puts c beside the flattened map and a full layer of 1024 units on
+  top, without which the logit would be a sum of a function of the image and one of c.
+  """
+  image_size: int
+  channels: int
+  width: float = 1.
+  conditional: bool = False  # whether c is seen
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, c, train):
+    halvings = layers.by_size(DISCRIMINATOR, self.image_size)
+    layers.check_images(x, self.image_size, self.channels)
+    h = x.astype(self.dtype)
+    for i, channels in enumerate((64, 128, 256, 512, 1024)[:halvings]):
+      h = Conv(layers.scaled(channels, self.width), (5, 5), 2, padding=2, use_bias=i == 0, dtype=self.dtype,
+               name=f'conv{i}')(h)
+      h = leaky_relu(layers.batch_norm(self, train, name=f'norm{i}')(h) if i else h)
+    features = h.reshape(len(h), -1)
+    if self.conditional:
+      h = layers.with_condition(features, layers.required(c))
+      h = Dense(layers.scaled(1024, self.width), use_bias=False, dtype=self.dtype, name='full')(h)
+      features = leaky_relu(layers.batch_norm(self, train, name='norm_full')(h))
+    return Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features
+
+
+class Classifier(nn.Module):
+  """Class logits [B, K] float32, and f_C [B, F]: the input of the last full layer (AlexNet's fc7)."""
+  image_size: int
+  channels: int
+  num_classes: int = 0
+  width: float = 1.
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, train):
+    kernel, strides, last_pool = layers.by_size(CLASSIFIER, self.image_size)
+    layers.check_images(x, self.image_size, self.channels)
+    if self.num_classes < 1:
+      raise ValueError(f'num_classes={self.num_classes}: give the classifier at least one class')
+    h = x.astype(self.dtype)
+    rows = ((96, kernel, strides, True), (256, 5, 1, True), (384, 3, 1, False), (384, 3, 1, False),
+            (256, 3, 1, last_pool))
+    for i, (channels, k, s, pooled) in enumerate(rows):
+      h = ConvNorm(layers.scaled(channels, self.width), k, s, self.dtype, self.axis_name, name=f'conv{i}')(h, train)
+      h = pool(h, strides=(2, 2)) if pooled else h
+    h = h.reshape(len(h), -1)
+    for i in range(2):
+      h = nn.relu(nn.Dense(layers.scaled(4096, self.width), kernel_init=nn.initializers.he_normal(),
+                           dtype=self.dtype, name=f'full{i}')(h))
+    return Dense(self.num_classes, name='logits')(h.astype(jnp.float32)), h

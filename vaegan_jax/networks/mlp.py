@@ -1,0 +1,59 @@
+"""The networks of the toy example (Bao et al. 2017, section 3): points of the plane in place of images.
+
+Generator and discriminator have three hidden layers of 32, 64 and 64 units; ReLU, the linear output,
+and the encoder, built alike, are our choice. Nothing is normalised.
+"""
+from typing import Any
+
+from flax import linen as nn
+import jax.numpy as jnp
+
+from vaegan_jax.networks import layers
+
+HIDDEN = (32, 64, 64)
+
+
+class Hidden(nn.Module):
+  """[B, 64]: the last hidden layer, of x and c side by side."""
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, c):
+    h = layers.with_condition(x.astype(self.dtype), c)
+    for i, units in enumerate(HIDDEN):
+      h = nn.relu(nn.Dense(units, dtype=self.dtype, name=f'full{i}')(h))
+    return h
+
+
+class Encoder(nn.Module):
+  """mean, logvar [B, Z] float32 of q(z|x, c)."""
+  latent_size: int
+  dtype: Any = jnp.float32
+  axis_name: str | None = None  # unused here, as in the classes below: the networks' common signature
+
+  @nn.compact
+  def __call__(self, x, c, train):
+    h = Hidden(self.dtype, name='hidden')(x, c).astype(jnp.float32)
+    return nn.Dense(self.latent_size, name='mean')(h), nn.Dense(self.latent_size, name='logvar')(h)
+
+
+class Generator(nn.Module):
+  """Points [B, 2] float32, anywhere in the plane, from z [B, Z] and c."""
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, z, c, train):
+    return nn.Dense(2, name='point')(Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+  """logits [B] float32, and f_D [B, 64], the input of the last full layer."""
+  conditional: bool = False  # whether c is seen
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, c, train):
+    features = Hidden(self.dtype, name='hidden')(x, layers.required(c) if self.conditional else None)
+    return nn.Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features

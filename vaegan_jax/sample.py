@@ -1,0 +1,217 @@
+"""Trained models restored for use: samples, reconstructions, interpolations. No TensorFlow, no config.
+
+    model = vaegan_jax.restore('runs/demo')
+    images = model.sample(64, labels=3)  # uint8 [64, H, W, C]
+"""
+import functools
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaegan_jax import build
+from vaegan_jax import checkpoint
+from vaegan_jax import step as stepping
+
+BATCH = 64  # images per dispatch: one compilation serves any number of images
+
+
+class Trained(NamedTuple):
+  """Encoder and generator of a run, with their moving-average weights.
+
+  Images are uint8 [N, H, W, C], latents float32 [N, Z]. The condition is given as `labels` (a class
+  number or name, several that take turns, or weights [N, K] that mix classes) or as `attributes`
+  ({name: 0 or 1}, or rows [N, A]), whichever the model was trained with.
+  """
+  networks: dict  # {'encoder', 'generator'}, as far as the method has them
+  weights: dict  # {network: {'params', 'stats'}}
+  latent_size: int
+  about: dict  # condition, names, size, examples: see build.about
+  step: int
+  config: dict
+
+  def sample(self, n=64, *, labels=None, attributes=None, seed=0):
+    """Images uint8 [n, H, W, C] decoded from z ~ N(0, I); the first ones do not depend on n.
+
+    Without labels the classes take turns; attributes that are not named are those of training
+    images, drawn by the seed.
+    """
+    c = condition(self.about, n, labels, attributes, seed)
+    return self.apply('generator', latents(n, self.latent_size, seed), c)
+
+  def encode(self, images, *, labels=None, attributes=None):
+    """Means [N, Z] and log-variances [N, Z] (of nats) of the posterior of images uint8 [N, H, W, C]."""
+    if 'encoder' not in self.networks:
+      raise ValueError(f'{self.config["method_name"]} has no encoder: it can only sample')
+    d = self.config['data']
+    shape = (d['image_size'], d['image_size'], d['channels'])
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+      raise ValueError(f'images must be uint8 [N, {shape[0]}, {shape[1]}, {shape[2]}], not '
+                       f'{images.dtype} {list(images.shape)}; vaegan_jax.images.fit_image makes them so')
+    return self.apply('encoder', images, self.given(len(images), labels, attributes))
+
+  def decode(self, z, *, labels=None, attributes=None):
+    """Images uint8 [N, H, W, C] of latents float32 [N, Z]."""
+    z = np.asarray(z, np.float32)
+    if z.ndim != 2 or z.shape[1] != self.latent_size:
+      raise ValueError(f'latents must be [N, {self.latent_size}], not {list(z.shape)}')
+    return self.apply('generator', z, self.given(len(z), labels, attributes))
+
+  def reconstruct(self, images, *, labels=None, attributes=None):
+    """Images uint8 [N, H, W, C]: each decoded from the mean of its own posterior."""
+    mean, _ = self.encode(images, labels=labels, attributes=attributes)
+    return self.decode(mean, labels=labels, attributes=attributes)
+
+  def interpolate(self, first, second, *, steps=8, labels=None, attributes=None):
+    """Images uint8 [N, steps, H, W, C] on the line from first to second, both ends included.
+
+    first and second are images uint8 [N, H, W, C], encoded to their means, or latents [N, Z]; the
+    line is straight, as in Bao et al.'s morphing within a class (section 4.3).
+    """
+    ends = [self.encode(e, labels=labels, attributes=attributes)[0]
+            if np.asarray(e).dtype == np.uint8 else np.asarray(e, np.float32) for e in (first, second)]
+    if len(ends[0]) != len(ends[1]):
+      raise ValueError(f'interpolate needs as many first as second ends, not {len(ends[0])} and {len(ends[1])}')
+    c = self.given(len(ends[0]), labels, attributes)
+    rows = [self.apply('generator', (1 - t) * ends[0] + t * ends[1], c) for t in np.linspace(0, 1, steps)]
+    return np.stack(rows, 1)
+
+  def given(self, n, labels, attributes):
+    """condition() of images at hand, whose class or attributes only the caller knows."""
+    if self.about['condition'] != 'none' and labels is None and attributes is None:
+      what = 'labels' if self.about['condition'] == 'label' else 'attributes'
+      raise ValueError(f'this model is conditional: pass {what}= of the {n} images')
+    return condition(self.about, n, labels, attributes, seed=0)
+
+  def apply(self, name, inputs, c):
+    """Outputs of one network for inputs [N, ...], in dispatches of BATCH."""
+    parts = []
+    for start in range(0, len(inputs), BATCH):
+      part = slice(start, start + BATCH)
+      x, rows = inputs[part], None if c is None else c[part]
+      count = len(x)
+      pad = lambda a: np.concatenate([a, np.repeat(a[-1:], BATCH - count, 0)])
+      out = forward(self.networks[name], self.weights[name], pad(x), None if c is None else pad(rows))
+      parts.append(jax.tree.map(lambda a: np.asarray(a)[:count], out))
+    if not parts:
+      raise ValueError('there is nothing to do for 0 images')
+    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(network, weights, x, c):
+  """A network's outputs as at test time; images come and go as uint8."""
+  variables = {'params': weights['params'], 'batch_stats': weights['stats']}
+  out = network.apply(variables, stepping.as_float(x), c, train=False)
+  if isinstance(out, tuple):
+    return out
+  return jnp.round((jnp.clip(out, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+
+
+def latents(n, size, seed):
+  """z float32 [n, size] ~ N(0, I); the first rows do not depend on n."""
+  key = jax.random.key(seed)
+  draw = jax.jit(lambda i: jax.random.normal(jax.random.fold_in(key, i), (BATCH, size)))
+  return np.concatenate([draw(i) for i in range(-(-n // BATCH))])[:n] if n else np.zeros((0, size), np.float32)
+
+
+def condition(about, n, labels=None, attributes=None, seed=0):
+  """c float32 [n, A] of a request, or None for an unconditional model; see Trained.
+
+  Raises ValueError for labels or attributes that the model does not know, with those it does.
+  """
+  kind, names, size = about['condition'], about['names'], about['size']
+  if kind != 'label' and labels is not None:
+    raise ValueError(f'labels were given, but this model was trained with condition {kind}')
+  if kind != 'attributes' and attributes is not None:
+    raise ValueError(f'attributes were given, but this model was trained with condition {kind}')
+  if kind == 'none':
+    return None
+  if kind == 'label':
+    if labels is None:
+      labels = np.arange(size)
+    if np.ndim(labels) == 2:
+      return rows_of(labels, n, size)
+    chosen = [class_number(label, names) for label in (labels if np.ndim(labels) else [labels])]
+    return np.eye(size, dtype=np.float32)[np.resize(chosen, n)]
+  if attributes is not None and not isinstance(attributes, dict):
+    return rows_of(attributes, n, size)
+  examples = np.asarray(about['examples'], np.float32)
+  c = examples[np.random.default_rng(seed).integers(len(examples), size=n)]
+  for name, value in (attributes or {}).items():
+    if name not in names:
+      raise ValueError(f'there is no attribute {name!r}{build.closest(name, names)}; known: {", ".join(names)}')
+    c[:, names.index(name)] = float(value)
+  return c
+
+
+def rows_of(rows, n, size):
+  """Conditions float32 [n, size] given row by row, checked."""
+  rows = np.asarray(rows, np.float32)
+  if rows.shape != (n, size) or not np.isfinite(rows).all():
+    raise ValueError(f'conditions must be finite numbers [{n}, {size}], not {list(rows.shape)}')
+  return rows
+
+
+def class_number(label, names):
+  """The number of a class given by number or by name."""
+  if str(label) in names:
+    return names.index(str(label))
+  number = int(label) if str(label).lstrip('-').isdigit() else -1
+  if not 0 <= number < len(names):
+    raise ValueError(f'there is no class {label!r}{build.closest(label, names)}; '
+                     f'classes are 0 to {len(names) - 1}: {", ".join(names[:50])}')
+  return number
+
+
+def named(about, c):
+  """The keyword that gives conditions c [N, A] to a Trained model: {} for None."""
+  return {} if c is None else {'labels' if about['condition'] == 'label' else 'attributes': c}
+
+
+def pictures_of(model, path, n, labels=None, attributes=None):
+  """Up to n images uint8 [N, H, W, C] and their condition as the keyword of `named`.
+
+  path: a folder or zip; empty takes the images that the run shows, held out where it has some.
+  Labels and attributes are those asked for, else the images' own, by name.
+  """
+  config = build.from_dict(model.config)
+  dataset = build.own_images(config, path) if path else build.dataset(config, config.data.held_out)
+  at = np.linspace(0, len(dataset.images) - 1, min(n, len(dataset.images))).astype(int)
+  kind, names = model.about['condition'], model.about['names']
+  if kind == 'none' or labels is not None or attributes is not None:
+    c = condition(model.about, len(at), labels, attributes)
+  elif kind == 'label':
+    if dataset.labels is None:
+      raise ValueError('this model is conditional: give --labels of the images, or put them in class subfolders')
+    c = condition(model.about, len(at), [dataset.class_names[i] for i in dataset.labels[at]])
+  else:
+    if dataset.attribute_names != names:
+      raise ValueError('this model is conditional: give --attributes of the images')
+    c = condition(model.about, len(at), None, dataset.attributes[at])
+  return np.asarray(dataset.images[at]), named(model.about, c)
+
+
+def restore(workdir, step=None):
+  """The Trained model of a run's checkpoint, the newest by default: its EMA weights and no more.
+
+  Raises ValueError where `workdir` has no such checkpoint, or where its bytes are not as saved.
+  """
+  found = checkpoint.steps(workdir)
+  if not found:
+    raise ValueError(f'{pathlib.Path(workdir)} has no checkpoint: give the --workdir of a run of '
+                     'experiments/train.py that has saved at least once')
+  step = found[-1] if step is None else step
+  if step not in found:
+    raise ValueError(f'{workdir} has no checkpoint of step {step}; it has {", ".join(map(str, found))}')
+  if wrong := checkpoint.damage(workdir, step):
+    raise ValueError(f'checkpoint {step} is damaged: {wrong}; {checkpoint.intact_steps(workdir, step)}; '
+                     'choose one with --step')
+  saved = checkpoint.manifest(workdir, step)
+  config, about = build.from_dict(saved['config']), saved['about']
+  networks, like = build.makers(config, about['size'])
+  weights = checkpoint.load(workdir, step, dict(ema=like))['ema']
+  return Trained(networks, weights, config.network.latent_size, about, step, saved['config'])

@@ -1,0 +1,273 @@
+"""The run: step, log, show, save. Stopped at any moment, the same call goes on.
+
+    WORKDIR/config.json, metrics.jsonl, tensorboard/    what was run, and its curves
+    WORKDIR/samples/, reconstructions/                  PNG grids, by step
+    WORKDIR/checkpoints/                                see checkpoint.py
+"""
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import pathlib
+import signal
+import socket
+import time
+
+import jax
+import numpy as np
+import tensorboardX
+
+from vaegan_jax import build
+from vaegan_jax import checkpoint
+from vaegan_jax import data as datasets
+from vaegan_jax import images
+from vaegan_jax import sample
+from vaegan_jax import step as stepping
+
+SKIPS = 10  # steps in a row without finite gradients that end a run
+SHOWN = 64  # images in a grid without classes
+
+
+def train(config, workdir, *, strict=False, say=print):
+  """Trains as `config` says, from the newest checkpoint in `workdir` on if there is one.
+
+  Returns 0 when all steps are done, or 128 + the signal's number when SIGTERM or Ctrl-C ended the
+  run after a save. `strict` refuses a damaged checkpoint instead of going back to the one before.
+
+  Raises:
+    ValueError, OSError: the config, the data or the workdir cannot be used; nothing was compiled
+      or overwritten.
+    FloatingPointError: the gradients stopped being finite; the last checkpoint is sound.
+  """
+  workdir = pathlib.Path(workdir).absolute()
+  build.check(config)
+  dataset = build.dataset(config)
+  datasets.check(dataset, batch_size=config.batch_size, condition=config.data.condition,
+                 process_count=jax.process_count())
+  shown = build.dataset(config, config.data.held_out) if config.data.held_out else dataset
+  with claimed(workdir):
+    start = begin(config, workdir, strict)
+    return run(config, workdir, dataset, shown, start, say)
+
+
+@contextlib.contextmanager
+def claimed(workdir):
+  """Holds the workdir for this run; ValueError where it cannot be written or another run has it."""
+  if jax.process_index():
+    yield
+    return
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = open(workdir / '.lock', 'a+')
+  except OSError as e:
+    raise ValueError(f'--workdir={workdir} cannot be written: {e.strerror}') from e
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      lock.seek(0)
+      raise ValueError(f'--workdir={workdir} is in use by {lock.read().strip() or "another run"}: '
+                       'wait for it, stop it, or give this run another workdir') from e
+    lock.truncate(0)
+    lock.write(f'process {os.getpid()} on {socket.gethostname()}')
+    lock.flush()
+    yield
+
+
+def begin(config, workdir, strict):
+  """The step to go on from, 0 in a new workdir, which gets its config.json here.
+
+  Raises ValueError if the workdir holds another config's run, or only damaged checkpoints.
+  """
+  path = workdir / 'config.json'
+  if path.exists():
+    try:
+      then = json.loads(path.read_text())
+    except ValueError as e:
+      raise ValueError(f'{path} cannot be read ({e}): is {workdir} a run\'s workdir?') from e
+    if differ := build.differences(config, then):
+      raise ValueError(f'--workdir={workdir} holds a run of another config. Give another workdir, or '
+                       'set back:\n  ' + '\n  '.join(differ[:10]))
+  start = checkpoint.newest(workdir, strict=strict) or 0
+  if start > config.steps:
+    raise ValueError(f'{workdir} is at step {start} already: set --config.steps to more than that')
+  if jax.process_index() == 0:
+    checkpoint.set_aside(workdir, start)
+    checkpoint.write_json(path, build.to_dict(config))
+    forget(workdir / 'metrics.jsonl', start)
+  checkpoint.barrier('begin')
+  return start
+
+
+def forget(path, step):
+  """Drops the lines of a log that are later than `step`, and a last line that was cut off."""
+  if path.exists():
+    lines = [line for line in path.read_text().splitlines(True) if line.endswith('\n')]
+    lines = [line for line in lines if json.loads(line)['step'] <= step]
+    part = path.with_suffix('.part')
+    part.write_text(''.join(lines))
+    os.replace(part, path)
+
+
+def run(config, workdir, dataset, shown, start, say):
+  """Trains from step `start` to the end or to a signal; see train()."""
+  about = build.about(config, dataset)
+  phases, key = build.phases(config, about['size']), jax.random.key(config.seed)
+  init = build.init(config, about['size'], phases)
+  if start:
+    at_rest = phases[0].parallel.at_rest
+    like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest),
+                        vars(jax.eval_shape(init, key)))
+    state = stepping.TrainState(**checkpoint.load(workdir, start, like))
+    say(f'going on from step {start} of {workdir}')
+  else:
+    state = init(key)
+  with stop_signals() as signals, reporting(config, workdir, about, shown, start, say) as report:
+    for before, phase in zip([None, *phases], phases):
+      if start >= phase.until:
+        continue
+      if before and start == before.until:
+        kept = ' and '.join(phase.model.frozen)
+        say(f'step {start}: {config.method_name} begins, with the {kept} as it is now')
+        state = stepping.next_phase(init(key), state, phase.model.frozen)
+      state = phase.parallel.put_state(state)
+      with contextlib.closing(datasets.prefetch(
+          build.batches(config, dataset, start), phase.parallel.put_batch)) as batches:
+        for step, batch in zip(range(start + 1, phase.until + 1), batches):
+          state, terms = phase.parallel.step(state, batch, key)
+          stopping = stop_asked(signals, step)
+          report(step, state, terms, phase, stopping)
+          if stopping:
+            say(f'stopped at step {step} and saved; the same command goes on from here')
+            return 128 + signals[0]
+      state, start = phase.parallel.take_state(state), phase.until
+  say(f'done: {config.steps} steps. Pictures are in {workdir}/samples')
+  return 0
+
+
+@contextlib.contextmanager
+def stop_signals():
+  """A list that SIGTERM and Ctrl-C append their number to; the second one ends the process at once."""
+  got = []
+
+  def note(number, _):
+    if got:
+      os._exit(128 + number)
+    got.append(number)
+
+  before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield got
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def stop_asked(signals, step):
+  """Whether to stop after `step`, alike on all processes of a run."""
+  if jax.process_count() == 1:
+    return bool(signals)
+  from jax.experimental import multihost_utils
+  stop = bool(signals) or multihost_utils.reached_preemption_sync_point(step)
+  if stop and not signals:
+    signals.append(signal.SIGTERM)
+  return stop
+
+
+@contextlib.contextmanager
+def reporting(config, workdir, about, shown, start, say):
+  """report(step, state, terms, phase, stopping): what a step leaves in the workdir and on the screen."""
+  first = jax.process_index() == 0
+  log = open(workdir / 'metrics.jsonl', 'a') if first else None
+  board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=start + 1) if first else None
+  saving, clock = [], [time.monotonic(), start, False]
+
+  def finish_save():
+    while saving:
+      saving.pop()()
+
+  def save(step, state):
+    finish_save()
+    saving.append(checkpoint.save(workdir, step, state, keep=config.keep_checkpoints,
+                                  config=build.to_dict(config), about=about))
+
+  def speak(step, phase, state, terms):
+    seconds, rate = time.monotonic() - clock[0], None
+    if clock[2]:  # the first stretch holds the compilation
+      rate = (step - clock[1]) * config.batch_size / seconds
+    clock[:] = time.monotonic(), step, True
+    left = f'{rate:.0f} images/s, {duration((config.steps - step) * config.batch_size / rate)} left' if rate \
+        else f'{seconds:.1f} s with compilation'
+    say(f'step {step}/{config.steps}  {left}  ' + '  '.join(f'{k} {v:.4g}' for k, v in terms.items()))
+    log.write(json.dumps(dict(step=step, images_per_s=rate, **terms)) + '\n')
+    log.flush()
+    for name, value in terms.items():
+      board.add_scalar(name, value, step)
+    board.flush()
+
+  def report(step, state, terms, phase, stopping):
+    last = step == config.steps
+    if due(step, config.log_every_steps) or last or step == start + 1:
+      terms = phase.parallel.take_terms(terms)
+      skipped = int(np.max(jax.device_get(jax.tree.map(lambda a: a.addressable_data(0), state.skipped))))
+      if first:
+        speak(step, phase, state, terms)
+      if skipped >= SKIPS:
+        bad = [k for k, v in terms.items() if not np.isfinite(v)]
+        raise FloatingPointError(
+            f'step {step}: the gradients have not been finite for {skipped} steps ({", ".join(bad)}). Nothing of '
+            'them entered the state. Go on from the last checkpoint with a smaller '
+            '--config.optimizer.learning_rate or with --config.optimizer.clip_norm=1')
+    show, keep = due(step, config.sample_every_steps) or last, due(step, config.save_every_steps) or last
+    if show or keep or stopping:
+      resting = phase.parallel.take_state(state)
+      if keep or stopping or step == phase.until:
+        save(step, resting)
+      if show and first:
+        pictures(config, workdir, trained(config, about, resting, step), shown, board)
+
+  try:
+    yield report
+    finish_save()
+  finally:
+    if first:
+      log.close()
+      board.close()
+
+
+def due(step, every):
+  """Whether something done every `every` steps is done after `step`."""
+  return step % every == 0
+
+
+def duration(seconds):
+  """Seconds as h:mm:ss."""
+  hours, rest = divmod(round(seconds), 3600)
+  return f'{hours}:{rest // 60:02d}:{rest % 60:02d}'
+
+
+def trained(config, about, state, step):
+  """The Trained model of a state at rest, on this host's first device."""
+  networks, _ = build.makers(config, about['size'])
+  weights = jax.tree.map(lambda a: a.addressable_data(0), {k: state.ema[k] for k in networks})
+  return sample.Trained(networks, weights, config.network.latent_size, about, step, build.to_dict(config))
+
+
+def pictures(config, workdir, model, shown, board):
+  """Writes the grids of samples (fixed noise; a column a class) and of reconstructions."""
+  classes = model.about['size'] if model.about['condition'] == 'label' else 0
+  columns = classes if 0 < classes <= 16 else 8
+  scale = max(1, 64 // config.data.image_size)
+  grids = dict(samples=images.grid(model.sample(8 * columns), columns, scale=scale))
+  if 'encoder' in model.networks:
+    at = np.linspace(0, len(shown.images) - 1, min(len(shown.images), SHOWN // 2)).astype(int)
+    originals = np.asarray(shown.images[at])
+    given = dict(none={}, label=dict(labels=None if shown.labels is None else shown.labels[at]),
+                 attributes=dict(attributes=None if shown.attributes is None else shown.attributes[at]))
+    again = model.reconstruct(originals, **given[model.about['condition']])
+    grids['reconstructions'] = images.reconstruction_grid(originals, again, scale=scale)
+  for name, grid in grids.items():
+    (workdir / name).mkdir(exist_ok=True)
+    images.save_png(workdir / name / f'step_{model.step:08d}.png', grid)
+    board.add_image(name, grid, model.step, dataformats='HWC' if grid.ndim == 3 and grid.shape[2] == 3 else 'HW')
