@@ -18,7 +18,7 @@ from jax.test_util import check_grads
 
 from vaegan_jax import losses
 
-B, N, F, K = 16, 3, 5, 4  # examples; pixels, latents or logits; features; classes
+B, N, F, K = 32, 3, 5, 4  # examples; pixels, latents or logits; features; classes
 ROOT = pathlib.Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
 MEMBERSHIP = jnp.asarray(RNG.uniform(size=(B, K)), jnp.float32)
@@ -73,7 +73,7 @@ def arrays_of(name, seed=0, scale=1.):
 
 @functools.cache
 def compiled(name):
-  """(weight, *arrays) -> the loss and, for its sum times the weight, the gradients; compiled once."""
+  """(weight, *arrays) -> the loss, and the gradients of its sum times the weight; compiled once."""
   def run(weight, *arrays):
     value, pullback = jax.vjp(CASES[name][0], *arrays)
     return value, pullback(weight * jnp.ones_like(value))
@@ -169,24 +169,23 @@ REFERENCES = {
 
 @pytest.mark.parametrize('name', REFERENCES)
 def test_values_agree_with_float64(name):
-  function, *shapes = CASES[name]
-  function, seen = jax.jit(function), []
+  shapes, seen = CASES[name][1:], []
 
-  # 64 draws of a batch of 16 are 1,024 examples.
-  @hypothesis.settings(max_examples=64, deadline=None, derandomize=True, database=None)
+  # 32 draws of a batch of 32 are 1,024 examples.
+  @hypothesis.settings(max_examples=32, deadline=None, derandomize=True, database=None)
   @hypothesis.given(st.tuples(*(hnp.arrays(
       np.float32, shape[:2] if 'p' in shape else shape, elements=st.floats(
           0. if 'p' in shape else -1e4, 1. if 'p' in shape else 1e4, width=32,
           allow_subnormal=False)) for shape in shapes)))
   def check(inputs):
     value, size = REFERENCES[name](*(x.astype(np.float64) for x in inputs))
-    error = np.abs(np.asarray(function(*inputs), np.float64) - value)
-    seen.append(np.size(error))
+    error = np.abs(np.asarray(compiled(name)(1., *inputs)[0], np.float64) - value)
+    seen.append(len(inputs[0]))
     # Products such as target * softplus may underflow.
     assert np.all(error <= 1e-6 * np.abs(value) + 4e-7 * size + 1e-37), (error, value)
 
   check()
-  assert sum(seen) >= 60
+  assert sum(seen) >= 1000
 
 
 def test_hand_made_numbers():
@@ -243,11 +242,15 @@ def test_free_bits():
 
 @pytest.mark.parametrize('name', [n for n in CASES if n != 'class_mean_feature_matching'])
 def test_gradients_agree_with_differences(name):
-  inputs = arrays_of(name, 1)
+  inputs = [np.asarray(x) for x in arrays_of(name, 1)]
   if name.startswith('hinge') or name == 'laplace_nll':  # away from the corners
-    inputs = [3. * jnp.sign(x) + .1 * i for i, x in enumerate(inputs)]
-  order = 2 if name in PENALTIES + ('gaussian_kl', 'bernoulli_nll') else 1
-  check_grads(jax.jit(CASES[name][0]), inputs, order, ['rev'], atol=2e-2, rtol=2e-2, eps=1e-2)
+    inputs = [3. * np.sign(x) + .1 * i for i, x in enumerate(inputs)]
+  gradients = compiled(name)(1., *inputs)[1]
+  for i, direction in enumerate(arrays_of(name, 2)):
+    at = lambda step: np.asarray(compiled(name)(
+        1., *inputs[:i], inputs[i] + step * direction, *inputs[i + 1:])[0], np.float64).sum()
+    numeric = (at(1e-2) - at(-1e-2)) / 2e-2
+    np.testing.assert_allclose(np.vdot(gradients[i], direction), numeric, 1e-2, 1e-2)
 
 
 # --- Stability, dtypes, transformations
@@ -270,8 +273,8 @@ def test_finite_at_1e4(name):
       np.testing.assert_array_equal(gradient, 0.)
 
 
-@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
-@cases
+@pytest.mark.parametrize('name,dtype', [(name, jnp.bfloat16) for name in CASES] + [
+    (name, jnp.float16) for name in ('gaussian_nll', 'bce_fake', 'softmax_cross_entropy')])
 def test_half_precision_is_upcast_first(name, dtype):
   half = [x.astype(dtype) for x in arrays_of(name, scale=3.)]
   value, gradients = compiled(name)(1., *half)
@@ -305,15 +308,12 @@ def test_float64_is_computed_in_float32(name):
 def test_shapes_and_jit(name):
   function, *shapes = CASES[name]
   arrays = arrays_of(name)
-  value, pullback = jax.vjp(function, *arrays)
+  value = function(*arrays)
   wanted = () if 'matching' in name else shapes[0] if name == 'gaussian_kl_per_dim' else (B,)
   assert value.shape == wanted
-  jitted, gradients = compiled(name)(1., *arrays)
   # Eager and compiled matrix products of the critic differ by more than one rounding.
   tolerance = 5e-6 if name in PENALTIES else 3e-7
-  np.testing.assert_allclose(jitted, value, tolerance, atol=1e-7)
-  for got, eager in zip(gradients, pullback(jnp.ones_like(value))):
-    np.testing.assert_allclose(got, eager, 5e-6, atol=1e-6)
+  np.testing.assert_allclose(compiled(name)(1., *arrays)[0], value, tolerance, atol=1e-7)
 
 
 @cases
@@ -460,12 +460,11 @@ def test_labels_and_one_hot_agree():
     (2**32 - 1, 'uint32')])
 def test_labels_out_of_range_are_nan(label, dtype):
   labels = jnp.asarray(np.array([0, label, 2], dtype))
-  for function in (losses.softmax_cross_entropy_with_labels,
-                   jax.jit(losses.softmax_cross_entropy_with_labels)):
-    value, pullback = jax.vjp(lambda x: function(x, labels), f(3, 3))
-    np.testing.assert_array_equal(np.isnan(value), [False, True, False])
-    gradient, = pullback(jnp.ones(3))
-    np.testing.assert_array_equal(np.isnan(gradient).any(1), [False, True, False])
+  value, pullback = jax.vjp(
+      lambda x: losses.softmax_cross_entropy_with_labels(x, labels), f(3, 3))
+  np.testing.assert_array_equal(np.isnan(value), [False, True, False])
+  gradient, = pullback(jnp.ones(3))
+  np.testing.assert_array_equal(np.isnan(gradient).any(1), [False, True, False])
 
 
 def test_more_classes_than_the_labels_dtype_holds():
@@ -728,22 +727,23 @@ def test_penalties_of_a_quadratic_critic():
   x = jnp.asarray(RNG.normal(size=(6, 2)), jnp.float32)
   quadratic = lambda a: lambda x: .5 * jnp.einsum('bi,ij,bj->b', x, a, x)
   np.testing.assert_allclose(losses.r1(quadratic(a), x), .5 * jnp.square(x @ a).sum(1), 1e-5)
-  check_grads(lambda a: losses.r1(quadratic(a), x).mean(), (a,), 2, ['rev'], 1e-2, 1e-2, eps=1e-2)
-  check_grads(lambda a: losses.gradient_penalty(quadratic(a), x, -2. * x, jax.random.key(2)).mean(),
-              (a,), 2, ['rev'], 2e-2, 2e-2, eps=1e-2)
+  both = jax.jit(lambda a: jnp.stack([
+      losses.r1(quadratic(a), x).mean(),
+      losses.gradient_penalty(quadratic(a), x, -2. * x, jax.random.key(2)).mean()]))
+  check_grads(both, (a,), 2, ['rev'], 2e-2, 2e-2, eps=1e-2)
 
 
 def test_penalty_is_of_points_between_real_and_fake():
   real, fake = jnp.zeros((256, 2, 2)), jnp.zeros((256, 2, 2)).at[:, 0, 1].set(2.)
   norm = lambda x: .5 * jnp.square(x).sum((1, 2))  # the norm of its gradient is that of x
-  value = losses.gradient_penalty(norm, real, fake, jax.random.key(3), target=0.)
+  penalty = jax.jit(lambda key: losses.gradient_penalty(norm, real, fake, key, target=0.))
+  value = penalty(jax.random.key(3))
   share = np.sqrt(value) / 2.
   assert share.min() >= 0. and share.max() <= 1. and len(np.unique(share)) > 250
   assert abs(share.mean() - .5) < .06 and abs(share.std() - 12**-.5) < .03
-  same = losses.gradient_penalty(norm, real, fake, jax.random.key(3), target=0.)
-  np.testing.assert_array_equal(value, same)
-  np.testing.assert_array_equal(
-      value, losses.gradient_penalty(norm, real, fake, jax.random.PRNGKey(3), target=0.))
+  np.testing.assert_array_equal(value, penalty(jax.random.key(3)))
+  np.testing.assert_array_equal(value, penalty(jax.random.PRNGKey(3)))
+  assert np.all(value != penalty(jax.random.key(4)))
 
 
 @pytest.mark.parametrize('one_sided', [False, True])
@@ -775,8 +775,8 @@ def test_penalties_take_a_half_precision_critic():
   np.testing.assert_allclose(value, 4.5)
 
 
-def test_penalties_leave_the_batch_order_alone():
-  x, y = arrays_of('gradient_penalty')
+def test_r1_of_an_example_does_not_depend_on_the_others():
+  x, = arrays_of('r1')
   np.testing.assert_allclose(losses.r1(critic, x[::-1]), losses.r1(critic, x)[::-1], 1e-6)
-  alone = jnp.concatenate([losses.r1(critic, x[i:i + 1]) for i in range(B)])
-  np.testing.assert_allclose(losses.r1(critic, x), alone, 1e-5)
+  alone = jnp.concatenate([losses.r1(critic, x[i:i + 1]) for i in range(3)])
+  np.testing.assert_allclose(losses.r1(critic, x)[:3], alone, 1e-5)

@@ -1,4 +1,4 @@
-"""The train step: who gets which gradient, one forward pass, any number of devices."""
+"""The train step: who gets which gradient, from one forward pass, on any number of devices."""
 import functools
 
 import jax
@@ -7,43 +7,29 @@ import numpy as np
 import optax
 import pytest
 
+from tests import tiny
 from vaegan_jax import methods
 from vaegan_jax import model as wiring
 from vaegan_jax import optim
 from vaegan_jax import parallel
 from vaegan_jax import step as stepping
-from vaegan_jax.networks import bao
-from vaegan_jax.networks import larsen
 
-Z, K, B = 6, 3, 8
-SIZE = dict(image_size=16, channels=1, width=1 / 16)
+EIGHT = ('vae', 'gan', 'vae_dis', 'vae_gan', 'cvae', 'cgan', 'fm_cgan', 'cvae_gan')
 
 
-def make_model(table, *, conditional, networks=None, **choices):
-  """A Model of tiny networks for a table."""
-  names = wiring.losses_of(table)
-  module = networks or (bao if conditional else larsen)
-  axis = dict(axis_name=choices.get('axis_name'))
-  made = dict(encoder=lambda: module.Encoder(**SIZE, **axis, latent_size=Z),
-              generator=lambda: module.Generator(**SIZE, **axis),
-              discriminator=lambda: module.Discriminator(**SIZE, **axis),
-              classifier=lambda: bao.Classifier(**SIZE, **axis, num_classes=K))
-  made = {n: made[n]() for n in wiring.networks_of(names)}
-  return wiring.Model(made, names, frozen=tuple(n for n in made if n not in table), **choices)
+def case(name, **choices):
+  """table, conditional, model, state of a method of tiny networks."""
+  table, conditional = methods.METHODS[name], name in methods.CONDITIONAL
+  model = tiny.model(table, **choices)
+  return table, conditional, model, tiny.state(model, table, conditional)
 
 
-def example(conditional, key=jax.random.key(1), count=B):
-  """x [B, 16, 16, 1], c, noise."""
-  keys = jax.random.split(key, 5)
-  x = jax.random.uniform(keys[0], (count, 16, 16, 1), minval=-1)
-  one_hot = lambda k: jax.nn.one_hot(jax.random.randint(k, (count,), 0, K), K)
-  noise = dict(posterior=jax.random.normal(keys[1], (count, Z)), prior=jax.random.normal(keys[2], (count, Z)),
-               c_p=one_hot(keys[3]) if conditional else None)
-  return x, one_hot(keys[4]) if conditional else None, noise
-
-
-def init(model, table, x, c, optimizer=optax.sgd(0.1)):
-  return stepping.init_state(model, {n: optimizer for n in table}, jax.random.key(0), x, c, Z)
+def inputs(conditional, count=16, seed=1):
+  """x, one-hot c, noise."""
+  batch = tiny.batch(conditional, count, seed)
+  c = stepping.as_condition(batch.get('c'), tiny.K)
+  x, noise = stepping.draw(tiny.draws(conditional), jax.random.key(seed), batch['x'], c)
+  return x, c, noise
 
 
 def row_loss(model, row, params, state, x, c, noise):
@@ -53,20 +39,20 @@ def row_loss(model, row, params, state, x, c, noise):
   return sum(weight * {**terms, **critic_terms}[loss].mean() for loss, weight in row.items())
 
 
-ALL = [(name, joint) for name in methods.METHODS for joint in (True, False)
-       if joint or name in ('vae_gan', 'cvae_gan', 'cgan')]
-
-
-@pytest.mark.parametrize('name,joint', ALL)
-def test_gradients_are_those_of_each_networks_own_row(name, joint):
-  table, conditional = methods.METHODS[name], name in methods.CONDITIONAL
-  model = make_model(table, conditional=conditional, joint_makers=joint, joint_critics=joint)
-  x, c, noise = example(conditional)
-  state = init(model, table, x, c)
-  if 'match_c' in model.losses:  # classes that were seen before, so that every centre counts
-    state = state.replace(centres=jax.tree.map(lambda a: a + 1., state.centres))
-  grads, *_ = jax.jit(functools.partial(stepping.gradients, model, table))(
+def gradients(model, table, state, x, c, noise):
+  return jax.jit(functools.partial(stepping.gradients, model, table))(
       state.params, state.stats, state.centres, x, c, noise)
+
+
+def norm(tree):
+  return float(optax.tree.norm(tree))
+
+
+@pytest.mark.parametrize('name,joint', [(n, True) for n in methods.METHODS] + [('vae_gan', False), ('cvae_gan', False)])
+def test_gradients_are_those_of_each_networks_own_row(name, joint):
+  table, conditional, model, state = case(name, joint_makers=joint, joint_critics=joint)
+  x, c, noise = inputs(conditional)
+  grads, *_ = gradients(model, table, state, x, c, noise)
   assert grads.keys() == table.keys()
 
   @jax.jit
@@ -76,7 +62,206 @@ def test_gradients_are_those_of_each_networks_own_row(name, joint):
 
   expected = one_by_one(state.params)
   for network in table:
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[network]))
-    assert largest > 0
+    size = norm(expected[network])
+    assert size > 0
     for got, want in zip(jax.tree.leaves(grads[network]), jax.tree.leaves(expected[network])):
-      np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * float(jnp.abs(want).max()) + 1e-6 * largest)
+      np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6 * size)
+
+
+def three_steps(name, mode, count):
+  """Terms and state after three steps on `count` devices, noise and flips included."""
+  table, conditional, model, _ = case(name, axis_name=parallel.AXIS if mode == 'pmap' else None)
+  transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
+  state = tiny.state(model, table, conditional, transformations['generator'])
+  step = stepping.train_step(model, table, transformations, tiny.draws(conditional))
+  on = parallel.PARALLEL[mode](step, jax.devices()[:count])
+  state = on.put_state(jax.device_put(jax.device_get(state), on.at_rest))
+  for i in range(3):
+    host = {k: np.asarray(v) for k, v in tiny.batch(conditional, 16, seed=i).items()}
+    state, terms = on.step(state, on.put_batch(host), jax.random.key(7))
+  return on.take_terms(terms), jax.device_get(on.take_state(state))
+
+
+@pytest.mark.parametrize('name', EIGHT)
+def test_any_number_of_devices_gives_the_same_numbers(name):
+  """Losses, parameters, statistics, centres: jit over 1, 2, 8 devices, and pmap over 8."""
+  terms, state = three_steps(name, 'mesh', 1)
+  for mode, count in (('mesh', 2), ('mesh', 8), ('pmap', 8)):
+    other_terms, other = three_steps(name, mode, count)
+    for k, v in terms.items():
+      np.testing.assert_allclose(other_terms[k], v, rtol=1e-4, atol=1e-5, err_msg=f'{k} {mode} {count}')
+    for got, want in zip(jax.tree.leaves(other), jax.tree.leaves(state)):
+      np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5, err_msg=f'{mode} {count}')
+
+
+def same(one, two):
+  """Asserts that two trees of arrays are equal to rounding (they come from two programs)."""
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), one, two)
+
+
+def test_empty_cells_do_not_reach_a_network():
+  """Pitfalls: L_GAN leaks to the encoder, L_llike to the discriminator, gamma to the encoder."""
+  table, _, model, state = case('vae_gan', joint_critics=False, joint_makers=False)
+  x, c, noise = inputs(False)
+  before, *_ = gradients(model, table, state, x, c, noise)
+  louder = {**table, 'generator': {**table['generator'], 'feature_d': 10., 'real': -5.}}
+  after, *_ = gradients(model, louder, state, x, c, noise)
+  for network in ('encoder', 'discriminator'):
+    same(before[network], after[network])
+  assert norm(jax.tree.map(jnp.subtract, before['generator'], after['generator'])) > 0
+  # The head above Dis_l cannot matter to the encoder, nor the prior's noise.
+  params = jax.tree.map(lambda a: a, state.params)
+  params['discriminator']['out0'] = jax.tree.map(lambda a: a + 1., params['discriminator']['out0'])
+  moved, *_ = gradients(model, table, state.replace(params=params), x, c, {**noise, 'prior': noise['prior'] + 1.})
+  same(before['encoder'], moved['encoder'])
+
+
+def test_asymmetric_training_ignores_the_critics_outputs():
+  """CVAE-GAN's generator sees features only: D's last layer and C's last layer do not matter to it."""
+  table, _, model, state = case('cvae_gan', joint_critics=False)
+  x, c, noise = inputs(True)
+  before, *_ = gradients(model, table, state, x, c, noise)
+  params = jax.tree.map(lambda a: a, state.params)
+  for critic in ('discriminator', 'classifier'):
+    params[critic]['out0'] = jax.tree.map(lambda a: a - 2., params[critic]['out0'])
+  after, *_ = gradients(model, table, state.replace(params=params), x, c, noise)
+  for network in ('encoder', 'generator'):
+    same(before[network], after[network])
+
+
+def test_signs_of_the_adversarial_game():
+  """A small step of the discriminator lowers its loss; one of the generator, gamma 0, raises it."""
+  table, _, model, state = case('vae_gan')
+  table = {**table, 'generator': dict(real=-1., fake_recon=-1., fake_prior=-1.)}
+  x, c, noise = inputs(False)
+  grads, *_ = gradients(model, table, state, x, c, noise)
+  loss = lambda params: row_loss(model, methods.VAE_GAN['discriminator'], params, state, x, c, noise)
+  for network, sign in (('discriminator', -1), ('generator', 1)):
+    step = jax.tree.map(lambda p, g: p - 1e-2 * g, state.params[network], grads[network])
+    change = loss({**state.params, network: step}) - loss(state.params)
+    assert sign * change > 0, network
+
+
+def test_both_fakes_and_nothing_else_enter_the_discriminators_loss():
+  table, _, model, state = case('vae_gan', joint_critics=False)
+  x, c, noise = inputs(False)
+  base, *_ = gradients(model, table, state, x, c, noise)
+  for k in ('posterior', 'prior'):
+    other, *_ = gradients(model, table, state, x, c, {**noise, k: -noise[k]})
+    assert norm(jax.tree.map(jnp.subtract, base['discriminator'], other['discriminator'])) > 0, k
+  table, _, model, state = case('vae_gan_released', joint_critics=False, joint_makers=False)
+  base, *_ = gradients(model, table, state, x, c, noise)
+  other, *_ = gradients(model, table, state, x, c, {**noise, 'posterior': -noise['posterior']})
+  same(base['discriminator'], other['discriminator'])
+
+
+def test_conditions_of_prior_samples_are_random_classes_or_the_batchs_own():
+  c = jax.nn.one_hot(jnp.arange(4000) % 2, tiny.K)  # real images of two classes only
+  drawn = np.asarray(stepping.uniform_classes(jax.random.key(0), c))
+  assert set(np.unique(drawn)) == {0., 1.} and (drawn.sum(1) == 1).all()
+  assert (abs(drawn.mean(0) - 1 / tiny.K) < 0.03).all()
+  assert abs(np.corrcoef(drawn.argmax(1), np.asarray(c).argmax(1))[0, 1]) < 0.05
+  shuffled = np.asarray(stepping.shuffled(jax.random.key(0), c))
+  np.testing.assert_array_equal(shuffled.sum(0), c.sum(0))
+  assert (shuffled != c).any()
+
+
+def test_one_step_draws_once_and_prior_noise_is_normal():
+  _, noise = stepping.draw(tiny.draws(False), jax.random.key(0), jnp.zeros((20000, 1, 1, 1)), None)
+  for k in ('posterior', 'prior'):
+    assert abs(float(noise[k].var()) - 1) < 0.03 and abs(float(noise[k].mean())) < 0.02
+  assert abs(np.corrcoef(noise['posterior'].ravel(), noise['prior'].ravel())[0, 1]) < 0.02
+
+
+def test_statistics_move_by_exactly_one_update_and_frozen_networks_not_at_all():
+  for joint in (True, False):
+    table, _, model, state = case('vae_gan', joint_critics=joint, joint_makers=joint)
+    x, c, noise = inputs(False)
+    _, _, stats, _ = gradients(model, table, state, x, c, noise)
+    zeros = jax.tree.map(jnp.zeros_like, state.stats)
+    _, _, from_zero, _ = gradients(model, table, state.replace(stats=zeros), x, c, noise)
+    # new = 0.9 old + 0.1 batch: from zero, 0.1 batch is left.
+    jax.tree.map(lambda new, old, tenth: np.testing.assert_allclose(new, 0.9 * old + tenth, rtol=1e-4, atol=1e-6),
+                 stats, state.stats, from_zero)
+  table, _, model, state = case('vae_dis')
+  assert model.frozen == ('discriminator',)
+  grads, _, stats, _ = gradients(model, table, state, x, c, noise)
+  assert 'discriminator' not in grads
+  jax.tree.map(np.testing.assert_array_equal, stats['discriminator'], state.stats['discriminator'])
+
+
+@pytest.mark.parametrize('joint', [True, False], ids=['joint', 'apart'])
+def test_features_of_real_images_depend_on_the_fakes_only_when_normalised_jointly(joint):
+  table, _, model, state = case('vae_gan', joint_critics=joint)
+  x, c, noise = inputs(False)
+  fakes, *_ = wiring.make(model, state.params, state.stats, x, c, noise)
+  run = lambda fakes: wiring.judge(model, state.params, state.stats, {}, x, c, None, fakes)[0]['real']
+  change = abs(run(fakes) - run({**fakes, 'p': -fakes['p']})).max()
+  assert (change > 1e-4) == joint
+
+
+def test_columns_that_are_proportional_go_through_the_critics_together():
+  critic = [n for n in wiring.losses_of(methods.VAE_GAN) if n != 'kl']
+  groups = stepping.column_groups(methods.VAE_GAN, critic)
+  assert [set(weights) for _, weights in groups] == [{'real', 'fake_recon', 'fake_prior'}, {'feature_d'}]
+  rows = {n: {} for n in methods.VAE_GAN}
+  for share, weights in groups:
+    for network, part in share.items():
+      for loss, weight in weights.items():
+        rows[network][loss] = part * weight
+  for network, row in methods.VAE_GAN.items():
+    assert rows[network] == pytest.approx({k: v for k, v in row.items() if k != 'kl'})
+
+
+def test_gate_holds_parameters_and_optimizer_state_to_the_bit():
+  table, _, model, state = case('vae_gan')
+  transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
+  state = tiny.state(model, table, False, transformations['encoder'])
+  for held in ('generator', 'discriminator'):
+    gate = lambda terms, held=held: {held: jnp.asarray(False)}
+    step = stepping.train_step(model, table, transformations, tiny.draws(False), gate=gate)
+    after, terms = jax.jit(step)(state, tiny.batch(False), jax.random.key(0))
+    assert terms[f'update_{held}'] == 0
+    for network in table:
+      before = (state.params[network], state.opt_state[network])
+      equal = jax.tree.map(lambda a, b: bool((a == b).all()), before, (after.params[network], after.opt_state[network]))
+      assert all(jax.tree.leaves(equal)) == (network == held), network
+
+
+def test_a_step_without_finite_gradients_changes_nothing():
+  table, _, model, state = case('cvae_gan')
+  step = jax.jit(stepping.train_step(model, table, {n: optax.sgd(0.1) for n in table}, tiny.draws(True)))
+  batch = tiny.batch(True)
+  after, _ = step(state, {**batch, 'x': batch['x'].at[3].set(jnp.nan)}, jax.random.key(0))
+  assert int(after.step) == 1 and int(after.skipped) == 1
+  jax.tree.map(np.testing.assert_array_equal, after.replace(step=state.step, skipped=state.skipped), state)
+  after, _ = step(after, batch, jax.random.key(0))
+  assert int(after.skipped) == 0 and norm(jax.tree.map(jnp.subtract, after.params, state.params)) > 0
+
+
+def test_centres_move_with_the_state():
+  """Pitfall: a moving average that is made anew each step and never moves."""
+  table, _, model, state = case('cvae_gan')
+  step = jax.jit(stepping.train_step(model, table, {n: optax.sgd(0.) for n in table}, tiny.draws(True)))
+  first, _ = step(state, tiny.batch(True, seed=1), jax.random.key(0))
+  second, _ = step(first, tiny.batch(True, seed=2), jax.random.key(0))
+  fresh, _ = step(state.replace(step=first.step, stats=first.stats), tiny.batch(True, seed=2), jax.random.key(0))
+  apart = jax.tree.map(jnp.subtract, second.centres['match_c']['real'], fresh.centres['match_c']['real'])
+  assert norm(apart) > 1e-4
+
+
+def test_ema_is_warmed_up_and_follows():
+  table, _, model, state = case('vae')
+  step = jax.jit(stepping.train_step(model, table, {n: optax.sgd(1.) for n in table}, tiny.draws(False)))
+  after, _ = step(state, tiny.batch(False), jax.random.key(0))
+  want = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, state.params['generator'], after.params['generator'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.ema['generator']['params'], want)
+
+
+def test_uint8_images_and_flips():
+  x = jnp.asarray([[0, 128, 255]], jnp.uint8)
+  np.testing.assert_allclose(stepping.as_float(x), [[-1, 0.00392157, 1]], atol=1e-6)
+  image = jnp.arange(3.)[None, None, :, None].repeat(400, 0)
+  flipped, _ = stepping.draw(tiny.draws(False), jax.random.key(0), image, None)
+  count = int((flipped[:, 0, 0, 0] == 2).sum())
+  assert 150 < count < 250 and int((flipped[:, 0, 0, 0] == 0).sum()) == 400 - count

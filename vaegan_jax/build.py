@@ -140,12 +140,12 @@ def differences(config, other):
           for path in dict.fromkeys([*one, *two]) if path not in MAY_CHANGE and one.get(path) != two.get(path)]
 
 
-def dataset(config, split=None):
+def dataset(config, split='', scratch=''):
   """The data set of a config, decoded (see data.load)."""
   d = config.data
   return datasets.load(
       d.name, image_size=d.image_size, channels=d.channels, split=split or d.split, path=d.path,
-      data_dir=d.data_dir, cache_dir=d.cache_dir, download=d.download, attributes=tuple(d.attributes))
+      data_dir=d.data_dir, cache_dir=d.cache_dir, download=d.download, attributes=tuple(d.attributes), scratch=scratch)
 
 
 def own_images(config, path):

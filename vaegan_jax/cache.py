@@ -30,8 +30,10 @@ PROGRESS_SECONDS = 5.
 STALE_SECONDS = 24 * 3600.
 
 
-def decoded(source, image_size, channels, cache_dir=''):
+def decoded(source, image_size, channels, cache_dir='', scratch=''):
   """{images, labels, class_names, attributes, attribute_names, skipped} of a Source; see Dataset.
+
+  What is not in the cache yet is decoded into it, or into the folder `scratch` where one is given.
 
   Raises:
     ValueError: over MOST_SKIPPED of the images cannot be read, the disk is full, or the cache
@@ -45,6 +47,8 @@ def decoded(source, image_size, channels, cache_dir=''):
   final = home / f'{label or "data"}-{image_size}x{image_size}x{channels}-{key}'
   content = _opened(final)
   if content is None:
+    if scratch:
+      home, final = pathlib.Path(scratch), pathlib.Path(scratch) / final.name
     temporary = home / f'.{uuid.uuid4().hex}.tmp'
     try:
       home.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ class Dataset(NamedTuple):
 
 
 def load(name, *, image_size, channels, split='train', path='', label_table='', attributes=(),
-         data_dir='', cache_dir='', download=False):
+         data_dir='', cache_dir='', download=False, scratch=''):
   """The Dataset `name`, decoded now or taken from the cache.
 
   Args:
@@ -48,6 +48,7 @@ def load(name, *, image_size, channels, split='train', path='', label_table='', 
     data_dir: where TFDS keeps its sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets.
     cache_dir: of decoded images; empty: $XDG_CACHE_HOME/vaegan_jax/data or ~/.cache/...
     download: let TFDS fetch a set that is not there.
+    scratch: folder to decode into what the cache does not have; empty: the cache itself.
 
   Raises:
     ValueError: the set is unknown, not there, or unfit; the message says what to do.
@@ -66,7 +67,8 @@ def load(name, *, image_size, channels, split='train', path='', label_table='', 
   else:
     source = (folders.folder_source(path, split, label_table) if name == 'folder' else
               sources.tfds_source(name, split, data_dir, download))
-    dataset = Dataset(source.name, **cache.decoded(source, image_size, channels, cache_dir))
+    content = cache.decoded(source, image_size, channels, cache_dir, scratch)
+    dataset = Dataset(source.name, **content)
   _check_values(dataset)
   return _with_attributes(dataset, attributes) if attributes else dataset
 

@@ -14,7 +14,7 @@ def describe(config, say=print):
   """
   build.check(config)
   with tempfile.TemporaryDirectory() as folder:
-    dataset = build.dataset(config, cache_for_now=folder)
+    dataset = build.dataset(config, scratch=folder)
     size = build.about(config, dataset)['size']
     batch = next(build.batches(config, dataset, 0))
     phases = build.phases(config, size)

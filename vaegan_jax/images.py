@@ -48,10 +48,10 @@ def read_image(source, channels, *, at_least=0, background=(255, 255, 255)):
       if at_least:
         image.draft(None, (at_least, at_least))
       image.load()
-      upright = _eight_bits(image, channels, background)
       turn = TURNS.get(_orientation(image))
-      upright = upright if turn is None else upright.transpose(turn)
-    return np.array(upright).reshape(upright.height, upright.width, channels)
+      image = _eight_bits(image, channels, background)  # One name, so that few copies live at once.
+    image = image if turn is None else image.transpose(turn)
+    return np.array(image).reshape(image.height, image.width, channels)
   except Image.UnidentifiedImageError:
     raise ValueError('not a JPEG, PNG, WebP, BMP or GIF') from None
   except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, ...
@@ -65,11 +65,15 @@ def _eight_bits(image, channels, background):
     values = np.asarray(image).clip(0, 65535).astype(np.uint32)
     image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
   elif image.has_transparency_data:
-    under = Image.new('RGBA', image.size, (*background, 255))
-    image = Image.alpha_composite(under, image.convert('RGBA'))
-  if image.mode not in ('1', 'L'):
+    under, over = Image.new('RGB', image.size, background), image
+    if over.mode != 'RGBA':
+      over = over.convert('RGBA')
+    under.paste(over, mask=over)
+    image = under
+  if image.mode not in ('1', 'L', 'RGB'):
     image = image.convert('RGB')
-  return image.convert('L' if channels == 1 else 'RGB')
+  mode = 'L' if channels == 1 else 'RGB'
+  return image if image.mode == mode else image.convert(mode)
 
 
 def _orientation(image):

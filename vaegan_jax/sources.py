@@ -5,6 +5,7 @@ TensorFlow is imported only while a TFDS set is read, which happens once: data.p
 """
 import functools
 import json
+import logging
 import os
 import re
 from typing import Any, Callable, Iterator, NamedTuple
@@ -130,6 +131,8 @@ def _tensorflow_datasets():
   except ImportError as error:
     raise ValueError(f'reading TFDS sets needs tensorflow and tensorflow-datasets ({error}): '
                      'pip install "vaegan_jax[data]"') from error
+  # A warning of TFDS about itself, ten times for a set with attributes.
+  logging.getLogger('absl').addFilter(lambda r: 'FeatureConnector.dtype' not in str(r.msg))
   for kind in ('GPU', 'TPU'):
     try:
       tf.config.set_visible_devices([], kind)
@@ -158,7 +161,7 @@ def _read_tfds(folder, split, spec):
   missing = [k for k in ['image', *keys] if k not in features]
   if missing:
     raise ValueError(f'the data set in {folder} has no feature {missing[0]!r}; it has '
-                     f'{", ".join(features)}')
+                     f'{", ".join(sorted(features))}')
   label = features[spec['label']] if 'label' in spec else None
   names = sorted(features[spec['attributes']]) if 'attributes' in spec else None
   classes = list(label.names) if isinstance(label, tfds.features.ClassLabel) else None

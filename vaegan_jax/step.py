@@ -208,7 +208,7 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
         model, method, state.params, state.stats, state.centres, x, c, noise)
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
-    norms = {f'gradient_{n}': optax.global_norm(grad) for n, grad in grads.items()}
+    norms = {f'gradient_{n}': optax.tree.norm(grad) for n, grad in grads.items()}
     sound = jnp.isfinite(sum(norms.values()))
     params, opt_state = dict(state.params), dict(state.opt_state)
     held = gate(terms) if gate else {}

@@ -1,1 +1,1 @@
-"""The networks (flax.linen): larsen and bao, one file per paper; mlp, the toy; layers, their parts."""
+"""The networks (flax.linen): larsen and bao, by paper; mlp, the toy; layers, their parts."""

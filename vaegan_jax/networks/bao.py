@@ -1,42 +1,68 @@
-"""The networks of CVAE-GAN (Bao et al. 2017), at 128x128 those that the paper names: GoogLeNet encoder,
-deconvolutional generator, DCGAN discriminator, AlexNet classifier; batch norm after convolutions.
+"""The networks of CVAE-GAN (Bao et al. 2017), at 128x128 those that the paper names: GoogLeNet
+encoder, deconvolutional generator, DCGAN discriminator, AlexNet classifier; batch norm after each
+convolution.
 
-What the paper leaves open and is chosen here: the generator's two full layers (1024 units and 2x2x256);
-DCGAN at 128x128 with five convolutions; no auxiliary heads; AlexNet in one tower, with batch norm in
-place of local response normalisation; and no dropout, because f_C is taken in the pass that trains the
-classifier, and two random masks would put equal images apart in L_G. Smaller images drop halvings.
+What the paper leaves open and is chosen here: the generator's two full layers (1024 units, then
+2x2x256); DCGAN with five convolutions at 128x128, 5x5 each; no auxiliary heads; AlexNet in one
+tower, with batch norm in place of local response normalisation; and no dropout, because f_C is
+taken in the pass that trains the classifier, where two random masks would put equal images apart
+in L_G. Smaller images drop halvings and doublings.
 """
 import functools
 from typing import Any
 
 from flax import linen as nn
+from jax import lax
 import jax.numpy as jnp
 
 from vaegan_jax.networks import layers
 
-# GoogLeNet's inception modules: channels of the 1x1, of reduction and 3x3, of reduction and 5x5, and
-# after the pool (Szegedy et al. 2015, Table 1).
+# GoogLeNet's inception modules (recalled of Szegedy et al. 2015, Table 1): channels of the 1x1, of
+# reduction and 3x3, of reduction and 5x5, and after the pool.
 INCEPTION = {
-    '3a': (64, 96, 128, 16, 32, 32), '3b': (128, 128, 192, 32, 96, 64),
-    '4a': (192, 96, 208, 16, 48, 64), '4b': (160, 112, 224, 24, 64, 64), '4c': (128, 128, 256, 24, 64, 64),
-    '4d': (112, 144, 288, 32, 64, 64), '4e': (256, 160, 320, 32, 128, 128),
-    '5a': (256, 160, 320, 32, 128, 128), '5b': (384, 192, 384, 48, 128, 128)}
+    '3a': (64, 96, 128, 16, 32, 32),
+    '3b': (128, 128, 192, 32, 96, 64),
+    '4a': (192, 96, 208, 16, 48, 64),
+    '4b': (160, 112, 224, 24, 64, 64),
+    '4c': (128, 128, 256, 24, 64, 64),
+    '4d': (112, 144, 288, 32, 64, 64),
+    '4e': (256, 160, 320, 32, 128, 128),
+    '5a': (256, 160, 320, 32, 128, 128),
+    '5b': (384, 192, 384, 48, 128, 128)}
 WHOLE = ('3a', '3b', 'pool', '4a', '4b', '4c', '4d', '4e', 'pool', '5a', '5b')
 # Stem and modules by image size, such that the last map has 4x4 pixels; small images have fewer
 # modules, which makes the program fast to compile.
 ENCODER = {
-    128: ('pool', 'conv', 'pool', *WHOLE), 64: ('conv', 'pool', *WHOLE),
-    32: ('conv', '3a', 'pool', '4a', 'pool', '5b'), 16: ('conv', '4a', 'pool', '5b')}
+    128: ('pool', 'conv', 'pool', *WHOLE),
+    64: ('conv', 'pool', *WHOLE),
+    32: ('conv', '3a', 'pool', '4a', 'pool', '5b'),
+    16: ('conv', '4a', 'pool', '5b')}
 # AlexNet's first kernel, its strides, and whether its last pool is there, by image size.
 CLASSIFIER = {128: (11, 4, True), 64: (7, 2, True), 32: (5, 1, True), 16: (5, 1, False)}
 # Layers of stride 2: of the generator from 2x2 pixels up, of the discriminator down to 4x4.
 GENERATOR = {16: 3, 32: 4, 64: 5, 128: 6}
 DISCRIMINATOR = {16: 2, 32: 3, 64: 4, 128: 5}
 
-Conv = functools.partial(nn.Conv, kernel_init=layers.normal_002)
-Dense = functools.partial(nn.Dense, kernel_init=layers.normal_002)
-pool = functools.partial(nn.max_pool, window_shape=(3, 3), padding='SAME')
+Conv = functools.partial(nn.Conv, kernel_init=layers.dcgan_normal)
+Dense = functools.partial(nn.Dense, kernel_init=layers.dcgan_normal)
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
+
+
+def pool(x, strides=2):
+  """[B, H / strides, W / strides, C]: maxima of x [B, H, W, C] over 3x3 windows, padded as 'SAME'.
+
+  As nn.max_pool gives them, whose gradient takes XLA 3 to 7 times as long on a CPU.
+  """
+  for axis in (1, 2):
+    size = x.shape[axis]
+    count = -(-size // strides)
+    missing = max(0, strides * (count - 1) + 3 - size)
+    widths = [(missing // 2, missing - missing // 2) if a == axis else (0, 0) for a in range(4)]
+    x = jnp.pad(x, widths, constant_values=-jnp.inf)
+    last = strides * (count - 1)
+    x = functools.reduce(jnp.maximum, [
+        lax.slice_in_dim(x, i, i + last + 1, strides, axis) for i in range(3)])
+  return x
 
 
 class ConvNorm(nn.Module):
@@ -50,7 +76,8 @@ class ConvNorm(nn.Module):
   @nn.compact
   def __call__(self, x, train):
     k = self.kernel_size
-    h = Conv(self.channels, (k, k), self.strides, padding=k // 2, use_bias=False, dtype=self.dtype, name='conv')(x)
+    h = Conv(self.channels, (k, k), self.strides, padding=k // 2, use_bias=False,
+             dtype=self.dtype, name='conv')(x)
     return nn.relu(layers.batch_norm(self, train, name='norm')(h))
 
 
@@ -65,11 +92,13 @@ class Inception(nn.Module):
     conv = lambda channels, k, name, x: ConvNorm(
         channels, k, dtype=self.dtype, axis_name=self.axis_name, name=name)(x, train)
     one, reduce_three, three, reduce_five, five, after_pool = self.channels
+    # The three 1x1 convolutions of x are one, with their channels side by side: the same function.
+    h = conv(one + reduce_three + reduce_five, 1, 'reduce', x)
     return jnp.concatenate([
-        conv(one, 1, 'one', x),
-        conv(three, 3, 'three', conv(reduce_three, 1, 'reduce_three', x)),
-        conv(five, 5, 'five', conv(reduce_five, 1, 'reduce_five', x)),
-        conv(after_pool, 1, 'after_pool', pool(x))], axis=-1)
+        h[..., :one],
+        conv(three, 3, 'three', h[..., one:one + reduce_three]),
+        conv(five, 5, 'five', h[..., one + reduce_three:]),
+        conv(after_pool, 1, 'after_pool', pool(x, 1))], axis=-1)
 
 
 class Encoder(nn.Module):
@@ -90,12 +119,13 @@ class Encoder(nn.Module):
     h = ConvNorm(scaled(64), 7, 2, name='conv1', **shared)(x.astype(self.dtype), train)
     for stage in stages:
       if stage == 'pool':
-        h = pool(h, strides=(2, 2))
+        h = pool(h)
       elif stage == 'conv':
         h = ConvNorm(scaled(64), 1, name='conv2_reduce', **shared)(h, train)
         h = ConvNorm(scaled(192), 3, name='conv2', **shared)(h, train)
       else:
-        h = Inception(tuple(map(scaled, INCEPTION[stage])), name=f'inception_{stage}', **shared)(h, train)
+        channels = tuple(map(scaled, INCEPTION[stage]))
+        h = Inception(channels, name=f'inception_{stage}', **shared)(h, train)
     h = layers.with_condition(h.mean((1, 2), dtype=jnp.float32), c)
     return Dense(self.latent_size, name='mean')(h), Dense(self.latent_size, name='logvar')(h)
 
@@ -117,8 +147,9 @@ class Generator(nn.Module):
       h = Dense(units, use_bias=False, dtype=self.dtype, name=f'full{i}')(h)
       h = nn.relu(layers.batch_norm(self, train, name=f'norm_full{i}')(h))
     h = h.reshape(len(h), 2, 2, -1)
-    up = functools.partial(layers.ConvTranspose, kernel_init=layers.normal_002, dtype=self.dtype)
-    for i, (channels, k) in enumerate(((256, 3), (256, 3), (128, 5), (92, 5), (64, 5))[6 - doublings:]):
+    up = functools.partial(layers.ConvTranspose, kernel_init=layers.dcgan_normal, dtype=self.dtype)
+    rows = ((256, 3), (256, 3), (128, 5), (92, 5), (64, 5))  # channels and kernel
+    for i, (channels, k) in enumerate(rows[6 - doublings:]):
       h = up(scaled(channels), k, name=f'conv{i}')(h)
       h = nn.relu(layers.batch_norm(self, train, name=f'norm{i}')(h))
     return jnp.tanh(up(self.channels, 5, use_bias=True, name='image')(h).astype(jnp.float32))
@@ -143,19 +174,20 @@ class Discriminator(nn.Module):
     layers.check_images(x, self.image_size, self.channels)
     h = x.astype(self.dtype)
     for i, channels in enumerate((64, 128, 256, 512, 1024)[:halvings]):
-      h = Conv(layers.scaled(channels, self.width), (5, 5), 2, padding=2, use_bias=i == 0, dtype=self.dtype,
-               name=f'conv{i}')(h)
+      h = Conv(layers.scaled(channels, self.width), (5, 5), 2, padding=2, use_bias=i == 0,
+               dtype=self.dtype, name=f'conv{i}')(h)
       h = leaky_relu(layers.batch_norm(self, train, name=f'norm{i}')(h) if i else h)
     features = h.reshape(len(h), -1)
     if self.conditional:
       h = layers.with_condition(features, layers.required(c))
-      h = Dense(layers.scaled(1024, self.width), use_bias=False, dtype=self.dtype, name='full')(h)
+      h = Dense(layers.scaled(1024, self.width), use_bias=False, dtype=self.dtype,
+                name='full')(h)
       features = leaky_relu(layers.batch_norm(self, train, name='norm_full')(h))
     return Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features
 
 
 class Classifier(nn.Module):
-  """Class logits [B, K] float32, and f_C [B, F]: the input of the last full layer (AlexNet's fc7)."""
+  """Class logits [B, K] float32, and f_C [B, F]: the last full layer's input (AlexNet's fc7)."""
   image_size: int
   channels: int
   num_classes: int = 0
@@ -170,13 +202,15 @@ class Classifier(nn.Module):
     if self.num_classes < 1:
       raise ValueError(f'num_classes={self.num_classes}: give the classifier at least one class')
     h = x.astype(self.dtype)
-    rows = ((96, kernel, strides, True), (256, 5, 1, True), (384, 3, 1, False), (384, 3, 1, False),
-            (256, 3, 1, last_pool))
+    rows = ((96, kernel, strides, True), (256, 5, 1, True), (384, 3, 1, False),
+            (384, 3, 1, False), (256, 3, 1, last_pool))
     for i, (channels, k, s, pooled) in enumerate(rows):
-      h = ConvNorm(layers.scaled(channels, self.width), k, s, self.dtype, self.axis_name, name=f'conv{i}')(h, train)
-      h = pool(h, strides=(2, 2)) if pooled else h
+      h = ConvNorm(layers.scaled(channels, self.width), k, s, self.dtype, self.axis_name,
+                   name=f'conv{i}')(h, train)
+      h = pool(h) if pooled else h
     h = h.reshape(len(h), -1)
     for i in range(2):
-      h = nn.relu(nn.Dense(layers.scaled(4096, self.width), kernel_init=nn.initializers.he_normal(),
+      # At 4096 inputs He's deviation is DCGAN's, nearly (0.022); at others 0.02 would be too small.
+      h = nn.relu(nn.Dense(layers.scaled(4096, self.width), kernel_init=layers.he_normal,
                            dtype=self.dtype, name=f'full{i}')(h))
     return Dense(self.num_classes, name='logits')(h.astype(jnp.float32)), h

@@ -1,4 +1,4 @@
-"""The networks of VAE/GAN (Larsen et al. 2016, Table 1), at 64x64 layer by layer the published ones.
+"""The networks of VAE/GAN (Larsen et al. 2016, Table 1), at 64x64 layer by layer as published.
 
 Padding, biases, initialisers, and the epsilons of batch norm are those of the authors' code. Other
 image sizes have more or fewer layers of stride 2. Conditions enter as recalled for the paper's
@@ -36,10 +36,12 @@ class Encoder(nn.Module):
     layers.check_images(x, self.image_size, self.channels)
     h = x.astype(self.dtype)
     for i, channels in enumerate((64, 128, 256, 256)[:strided]):
-      h = Conv(layers.scaled(channels, self.width), strides=2, use_bias=False, dtype=self.dtype, name=f'conv{i}')(h)
+      h = Conv(layers.scaled(channels, self.width), strides=2, use_bias=False, dtype=self.dtype,
+               name=f'conv{i}')(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
     h = layers.with_condition(h.reshape(len(h), -1), c)
-    h = Dense(layers.scaled(self.units, self.width), use_bias=False, dtype=self.dtype, name='full')(h)
+    h = Dense(layers.scaled(self.units, self.width), use_bias=False, dtype=self.dtype,
+              name='full')(h)
     h = nn.relu(layers.batch_norm(self, train, FULL, name='norm_full')(h)).astype(jnp.float32)
     return Dense(self.latent_size, name='mean')(h), Dense(self.latent_size, name='logvar')(h)
 
@@ -61,7 +63,8 @@ class Generator(nn.Module):
     h = nn.relu(layers.batch_norm(self, train, FULL, name='norm_full')(h))
     h = h.reshape(-1, base, base, channels)
     for i, channels in enumerate((256, 256, 128, 32)[-strided:]):
-      h = layers.ConvTranspose(layers.scaled(channels, self.width), 5, dtype=self.dtype, name=f'conv{i}')(h)
+      h = layers.ConvTranspose(layers.scaled(channels, self.width), 5, dtype=self.dtype,
+                               name=f'conv{i}')(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
     return jnp.tanh(Conv(self.channels, dtype=self.dtype, name='image')(h).astype(jnp.float32))
 
@@ -85,8 +88,8 @@ class Discriminator(nn.Module):
     h = x.astype(self.dtype)
     h = nn.relu(Conv(layers.scaled(32, self.width), dtype=self.dtype, name='conv0')(h))
     for i, channels in enumerate((128, 256, 256, 256)[:strided], 1):
-      h = features = Conv(
-          layers.scaled(channels, self.width), strides=2, use_bias=False, dtype=self.dtype, name=f'conv{i}')(h)
+      h = features = Conv(layers.scaled(channels, self.width), strides=2, use_bias=False,
+                          dtype=self.dtype, name=f'conv{i}')(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
     h = h.reshape(len(h), -1)
     if self.conditional:

@@ -1,20 +1,97 @@
-"""What the networks of both papers share: sizes, initialisers, batch norm, transposed convolution."""
+"""What the networks share: sizes, initialisers, batch norm, transposed convolution."""
+import collections
 import functools
 import math
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
 from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 SIZES = (16, 32, 64, 128)  # pixels, of the square images that the networks are made for
 
+CONSTANTS = {nn.initializers.zeros: 0., nn.initializers.ones: 1.}
+
+
+class KernelInit(NamedTuple):
+  """An initialiser for linen: noise around zero, times a scale that the kernel's shape gives."""
+  noise: Callable  # (key, shape, dtype) -> array
+  scale: Callable  # shape -> float
+
+  def __call__(self, key, shape, dtype=jnp.float32):
+    return self.scale(shape) * self.noise(key, shape, dtype)
+
+
+def fan_in(shape):
+  """Inputs of one output of a dense or convolution kernel [..., in, out]."""
+  return math.prod(shape[:-1])
+
+
+def fan_out(shape):
+  """k * k * out, of a kernel [k, k, in, out]."""
+  return math.prod(shape) // shape[-2]
+
+
 # Larsen et al.'s code: U(-s, s), s = 1 / sqrt(3 fan), so that the variance is 1 / (9 fan). The fan
 # is n_in of a dense layer, in * k * k of a convolution, out * k * k of a transposed one.
-uniform_fan_in = nn.initializers.variance_scaling(1 / 9, 'fan_in', 'uniform')
-uniform_fan_out = nn.initializers.variance_scaling(1 / 9, 'fan_out', 'uniform')
-normal_002 = nn.initializers.normal(0.02)  # DCGAN's
+symmetric = functools.partial(jax.random.uniform, minval=-1., maxval=1.)
+uniform_fan_in = KernelInit(symmetric, lambda shape: (3 * fan_in(shape)) ** -0.5)
+uniform_fan_out = KernelInit(symmetric, lambda shape: (3 * fan_out(shape)) ** -0.5)
+dcgan_normal = KernelInit(jax.random.normal, lambda shape: 0.02)
+lecun_normal = KernelInit(jax.random.normal, lambda shape: fan_in(shape) ** -0.5)
+he_normal = KernelInit(jax.random.normal, lambda shape: (2 / fan_in(shape)) ** 0.5)
+
+
+def init(net, key, *inputs):
+  """{'params', 'batch_stats'} of `net`, distributed as by net.init(key, *inputs, train=False).
+
+  All kernels take their part of one draw of noise: dozens of initialisers, each compiled for
+  itself, take XLA longer than a training step. Works eagerly (fastest), under jit and under vmap;
+  depends on `key` alone, not on the devices. A network with a parameter that starts in another way
+  than a KernelInit, zeros or ones does (none of this package) is left to its own init.
+  """
+  modules = {}
+
+  def remember(call, args, kwargs, context):
+    modules[context.module.path] = context.module
+    return call(*args, **kwargs)
+
+  def start(path):
+    module, name = modules[tuple(path[1:-1])], path[-1]  # path: 'params', 'conv0', 'kernel'
+    if isinstance(module, nn.BatchNorm) and name in ('mean', 'var'):
+      return float(name == 'var')
+    initialiser = getattr(module, f'{name}_init', None)
+    return CONSTANTS.get(initialiser, initialiser)
+
+  with nn.intercept_methods(remember):
+    shapes = jax.eval_shape(functools.partial(net.init, train=False), key, *inputs)
+  leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+  leaves = [(start([entry.key for entry in path]), leaf) for path, leaf in leaves]
+  if not all(isinstance(first, (float, KernelInit)) for first, _ in leaves):
+    return net.init(key, *inputs, train=False)
+  return jax.device_put(tree.unflatten(_filled(leaves, key)))
+
+
+def _filled(leaves, key):
+  """Arrays for [(KernelInit or constant, shape and dtype)]: numpy's, unless `key` is traced."""
+  sizes = collections.Counter()
+  for first, leaf in leaves:
+    if isinstance(first, KernelInit):
+      sizes[first.noise] += leaf.size
+  noise = {draw: draw(jax.random.fold_in(key, i), (size,), jnp.float32)
+           for i, (draw, size) in enumerate(sizes.items())}
+  if not isinstance(key, jax.core.Tracer):
+    noise = {draw: np.asarray(a) for draw, a in noise.items()}  # numpy slices compile nothing
+
+  def filled(first, leaf):
+    if not isinstance(first, KernelInit):
+      return np.full(leaf.shape, first, leaf.dtype)
+    part, noise[first.noise] = noise[first.noise][:leaf.size], noise[first.noise][leaf.size:]
+    return first.scale(leaf.shape) * part.reshape(leaf.shape)
+
+  return [filled(first, leaf) for first, leaf in leaves]
 
 
 def scaled(count, width):
@@ -26,7 +103,8 @@ def scaled(count, width):
 def by_size(table, image_size):
   """table[image_size], or ValueError that names the sizes there are."""
   if image_size not in table:
-    raise ValueError(f'image_size={image_size}: the networks are made for {", ".join(map(str, SIZES))}')
+    raise ValueError(f'image_size={image_size}: the networks are made for '
+                     f'{", ".join(map(str, SIZES))}')
   return table[image_size]
 
 
@@ -45,7 +123,8 @@ def with_condition(h, c):
 def required(c):
   """c, or ValueError where it is None."""
   if c is None:
-    raise ValueError('a conditional discriminator needs a condition: give c, or make it with conditional=False')
+    raise ValueError('a conditional discriminator needs a condition: give c, or make it with '
+                     'conditional=False')
   return c
 
 
@@ -61,17 +140,17 @@ def batch_norm(module, train, epsilon=1e-5, name=None):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv_transpose(x, kernel, padding):
-  """[B, H', W', out]: x [B, H, W, in] upsampled by 2 with kernel [k, k, in, out], as
-  lax.conv_transpose with strides 2 and `padding` (before, after) of both axes.
+  """[B, H', W', out]: lax.conv_transpose of x [B, H, W, in] by kernel [k, k, in, out], strides 2.
 
-  H' = 2 H + before + after - k. Gradients are had through the strided convolution whose adjoint this
-  is: XLA's own weight gradient of a dilated convolution runs at 1 GFLOP/s on a CPU, this at 20 to 40.
+  `padding` (before, after) is that of both axes: H' = 2 H + before + after - k. Gradients are had
+  through the strided convolution whose adjoint this is: XLA's own weight gradient of a transposed
+  convolution is 15 to 50 times slower on a CPU. Reverse mode only, of any order.
   """
   return lax.conv_transpose(x, kernel, (2, 2), [padding] * 2)
 
 
 def _flipped(kernel):
-  """The kernel [k, k, out, in] of the strided convolution with adjoint conv_transpose(., kernel)."""
+  """The kernel [k, k, out, in] of the convolution whose adjoint is conv_transpose by `kernel`."""
   return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
@@ -84,7 +163,8 @@ def _backward(padding, residuals, g):
   # x is A(v) g, and by v what A's own weight gradient makes of the cotangent x.
   x, kernel = residuals
   before = kernel.shape[0] - 1 - padding[0]
-  pads = [(before, 2 * (n - 1) + k - m - before) for n, k, m in zip(x.shape[1:], kernel.shape, g.shape[1:3])]
+  pads = [(before, 2 * (n - 1) + kernel.shape[0] - m - before)
+          for n, m in zip(x.shape[1:3], g.shape[1:3])]
   strided = lambda v: lax.conv_general_dilated(
       g, v, (2, 2), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
   dx, pull = jax.vjp(strided, _flipped(kernel))
@@ -95,15 +175,16 @@ conv_transpose.defvjp(_forward, _backward)
 
 
 class ConvTranspose(nn.Module):
-  """[B, 2H, 2W, features]: the adjoint of a stride-2 convolution with k // 2 zeros at each side.
+  """[B, 2H, 2W, features]: for odd k the adjoint of a stride-2 convolution padded by k // 2.
 
-  As torch's ConvTranspose2d(k, stride=2, padding=k // 2, output_padding=1) for odd k; flax's 'SAME'
-  would shift the images by one pixel.
+  That is torch's ConvTranspose2d(k, stride=2, padding=k // 2, output_padding=1); flax's 'SAME' pads
+  the other way round.
   """
   features: int
   kernel_size: int
   use_bias: bool = False
   kernel_init: Any = uniform_fan_out
+  bias_init: Any = nn.initializers.zeros
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -112,5 +193,5 @@ class ConvTranspose(nn.Module):
     kernel = self.param('kernel', self.kernel_init, (k, k, x.shape[-1], self.features))
     y = conv_transpose(x.astype(self.dtype), kernel.astype(self.dtype), (k // 2, k - k // 2))
     if self.use_bias:
-      y += self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+      y += self.param('bias', self.bias_init, (self.features,)).astype(self.dtype)
     return y

@@ -1,8 +1,9 @@
-"""The networks of the toy example (Bao et al. 2017, section 3): points of the plane in place of images.
+"""The networks of the toy example (Bao et al. 2017, recalled): points of the plane, not images.
 
-Generator and discriminator have three hidden layers of 32, 64 and 64 units; ReLU, the linear output,
-and the encoder, built alike, are our choice. Nothing is normalised.
+Generator and discriminator have three hidden layers of 32, 64 and 64 units. ReLU, the linear
+output, and the encoder, built alike, are our choice. Nothing is normalised.
 """
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from vaegan_jax.networks import layers
 
 HIDDEN = (32, 64, 64)
+Dense = functools.partial(nn.Dense, kernel_init=layers.lecun_normal)
 
 
 class Hidden(nn.Module):
@@ -21,7 +23,7 @@ class Hidden(nn.Module):
   def __call__(self, x, c):
     h = layers.with_condition(x.astype(self.dtype), c)
     for i, units in enumerate(HIDDEN):
-      h = nn.relu(nn.Dense(units, dtype=self.dtype, name=f'full{i}')(h))
+      h = nn.relu(Dense(units, dtype=self.dtype, name=f'full{i}')(h))
     return h
 
 
@@ -29,12 +31,12 @@ class Encoder(nn.Module):
   """mean, logvar [B, Z] float32 of q(z|x, c)."""
   latent_size: int
   dtype: Any = jnp.float32
-  axis_name: str | None = None  # unused here, as in the classes below: the networks' common signature
+  axis_name: str | None = None  # unused, here and below: the networks' common signature
 
   @nn.compact
   def __call__(self, x, c, train):
     h = Hidden(self.dtype, name='hidden')(x, c).astype(jnp.float32)
-    return nn.Dense(self.latent_size, name='mean')(h), nn.Dense(self.latent_size, name='logvar')(h)
+    return Dense(self.latent_size, name='mean')(h), Dense(self.latent_size, name='logvar')(h)
 
 
 class Generator(nn.Module):
@@ -44,7 +46,7 @@ class Generator(nn.Module):
 
   @nn.compact
   def __call__(self, z, c, train):
-    return nn.Dense(2, name='point')(Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32))
+    return Dense(2, name='point')(Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -55,5 +57,6 @@ class Discriminator(nn.Module):
 
   @nn.compact
   def __call__(self, x, c, train):
-    features = Hidden(self.dtype, name='hidden')(x, layers.required(c) if self.conditional else None)
-    return nn.Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features
+    c = layers.required(c) if self.conditional else None
+    features = Hidden(self.dtype, name='hidden')(x, c)
+    return Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features

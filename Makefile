@@ -1,0 +1,28 @@
+# make demo: train CVAE-GAN on real handwritten digits and draw samples.   make test: the tests.
+# Both make .venv first, with the versions of requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test clean
+.DELETE_ON_ERROR:
+
+demo: .venv/ready
+	$(BIN)/python experiments/train.py --config=configs/digits.py:cvae_gan --workdir=runs/demo
+	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/samples.png --n=80
+	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/reconstructions.png --mode=reconstruct
+	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/interpolations.png --mode=interpolate
+	$(BIN)/python experiments/judge_digits.py --workdir=runs/demo
+	@echo "Look at runs/demo/samples.png, reconstructions.png and interpolations.png; the course of training is in runs/demo/samples/."
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+.venv/ready: requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vaegan_jax needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 demo")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

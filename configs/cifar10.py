@@ -1,0 +1,19 @@
+"""CIFAR-10: 50,000 photographs of ten classes of things, 32x32.
+
+    python experiments/train.py --config=configs/cifar10.py:cvae_gan --workdir=runs/cifar10
+
+Run card: not trained to the end yet; see the README's table of runs.
+"""
+from configs import base
+
+
+def get_config(method='cvae_gan'):
+  """The config of a method of methods.METHODS on CIFAR-10."""
+  config = base.get_config(method)
+  config.steps = 100_000
+  config.data.name, config.data.held_out = 'cifar10', 'test'
+  config.data.image_size, config.data.channels = 32, 3
+  config.data.flip = True
+  config.network.latent_size = 128
+  config.network.encoder_units = 1024
+  return config.lock()

@@ -1,0 +1,18 @@
+"""Fashion-MNIST: 60,000 articles of clothing, 28x28 with a border of zeros to 32x32.
+
+    python experiments/train.py --config=configs/fashion_mnist.py:cvae_gan --workdir=runs/fashion_mnist
+
+Run card: see the README's table of runs. The widths are for one GPU; --config.network.width=0.25
+trains on a CPU.
+"""
+from configs import base
+
+
+def get_config(method='cvae_gan'):
+  """The config of a method of methods.METHODS on Fashion-MNIST."""
+  config = base.get_config(method)
+  config.data.name, config.data.held_out = 'fashion_mnist', 'test'
+  config.data.image_size, config.data.channels = 32, 1
+  config.network.latent_size, config.network.width = 64, 0.5
+  config.network.encoder_units = 1024
+  return config.lock()

@@ -1,0 +1,24 @@
+"""Labeled Faces in the Wild: 13,233 faces at 64x64, with 74 attributes.
+
+    python experiments/train.py --config=configs/lfw64.py:vae_gan --workdir=runs/lfw
+
+reads a set named lfw64, of 64x64 faces with attributes; --config.data.name=lfw reads TFDS's lfw, which
+has 250x250 images (their central 150x150 pixels are taken, as by Larsen et al.'s code) and no attributes.
+
+Run card: not trained to the end yet.
+"""
+from configs import base
+
+
+def get_config(method='vae_gan'):
+  """The config of a method of methods.METHODS on LFW."""
+  config = base.get_config(method)
+  config.steps = 37_500
+  config.data.name = 'lfw64'
+  config.data.image_size, config.data.channels = 64, 3
+  config.data.flip = True
+  if config.data.condition == 'label':
+    config.data.condition = 'attributes'
+  config.prior_condition = 'shuffled'
+  config.network.latent_size = 128
+  return config.lock()

@@ -1,0 +1,39 @@
+"""Small image files, folders and archives for the tests of data."""
+import collections
+import io
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from vaegan_jax import images
+
+
+def encoded(value, form='PNG', size=8):
+  out = io.BytesIO()
+  Image.fromarray(np.full((size, size, 3), value, np.uint8)).save(out, form)
+  return out.getvalue()
+
+
+def write(root, files):
+  """Files {name: bytes, text, or the grey of a small PNG} below root."""
+  for name, content in files.items():
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = encoded(content) if isinstance(content, int) else content
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+  return root
+
+
+def zipped(path, files, **options):
+  with zipfile.ZipFile(path, 'w', **options) as archive:
+    for name, content in files.items():
+      archive.writestr(name, encoded(content) if isinstance(content, int) else content)
+  return path
+
+
+def counted_decodes(monkeypatch):
+  """A Counter whose 'n' is the number of images decoded from now on."""
+  count, read = collections.Counter(), images.read_image
+  monkeypatch.setattr(images, 'read_image', lambda *a, **k: count.update(n=1) or read(*a, **k))
+  return count

@@ -1,0 +1,425 @@
+"""The networks: published sizes, what the features are, where the condition enters, batch norm."""
+import functools
+import math
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax import linen as nn
+
+from vaegan_jax.networks import bao, larsen, layers, mlp
+
+Z, K = 8, 3
+SIZES = (16, 32, 64, 128)
+CONV = dict(dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+def nets(module, size=16, channels=1, **fields):
+  """{name: (network, *inputs without c)} of a module, small, for a batch of 4."""
+  x, z = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate(((4, size, size, channels), (4, Z))))
+  if module is mlp:
+    x = x.reshape(4, -1)[:, :2]
+    return dict(encoder=(mlp.Encoder(Z, **fields), x), generator=(mlp.Generator(**fields), z),
+                discriminator=(mlp.Discriminator(**fields), x))
+  fields = dict(image_size=size, channels=channels, width=0.125) | fields
+  made = dict(encoder=(module.Encoder(latent_size=Z, **fields), x), generator=(module.Generator(**fields), z),
+              discriminator=(module.Discriminator(**fields), x))
+  if module is bao:
+    made['classifier'] = (bao.Classifier(num_classes=K, **fields), x)
+  return made
+
+
+def condition(name, c):
+  """The inputs that follow the first one."""
+  return () if name == 'classifier' else (c,)
+
+
+@functools.cache
+def case(module, name, size=16, conditional=False):
+  """network, x or z, c, variables, and its jitted `apply` in train mode -> (outputs, batch_stats)."""
+  fields = dict(conditional=True) if conditional else {}
+  net, x = nets(module, size)[name]
+  net = net.clone(**fields)
+  c = jax.nn.one_hot(jnp.arange(4) % K, K)
+  variables = layers.init(net, jax.random.key(7), x, *condition(name, c))
+
+  @jax.jit
+  def apply(variables, *inputs):
+    outputs, moved = net.apply(variables, *inputs, train=True, mutable=['batch_stats'])
+    return outputs, moved.get('batch_stats', {})
+
+  return net, x, c, variables, apply
+
+
+def count(net, *inputs):
+  """Number of parameters of a network, none computed."""
+  shapes = jax.eval_shape(lambda key: net.init(key, *inputs, train=False), jax.random.key(0))
+  return sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
+
+
+# Published sizes.
+
+
+def test_larsen_networks_have_the_published_numbers_of_parameters():
+  x, z = jnp.zeros((2, 64, 64, 3)), jnp.zeros((2, 128))
+  encoder = larsen.Encoder(64, 3, latent_size=128)
+  assert count(encoder, x, None) == 35_112_768
+  assert count(encoder.clone(units=1024), x, None) == 18_071_360
+  assert count(larsen.Generator(64, 3), z, None) == 4_693_155
+  assert count(larsen.Discriminator(64, 3), x, None) == 10_953_857
+
+
+def test_larsen_conditions_enter_at_the_top_full_layers():
+  x, z, c = jnp.zeros((2, 64, 64, 3)), jnp.zeros((2, 128)), jnp.zeros((2, 10))
+  assert count(larsen.Encoder(64, 3, 128), x, c) == 35_112_768 + 10 * 2048
+  assert count(larsen.Generator(64, 3), z, c) == 4_693_155 + 10 * 16384
+  assert count(larsen.Discriminator(64, 3), x, c) == 10_953_857  # not conditional: c is not seen
+  assert count(larsen.Discriminator(64, 3, conditional=True), x, c) == 10_953_857 + 10 * 512
+
+
+def test_bao_encoder_is_googlenet():
+  # Caffe's GoogLeNet has 6,998,552 parameters, of which the classifier 1,025,000; in place of its
+  # 7,280 biases stand 2 * 7,280 scales and offsets of batch norm. The two heads see c.
+  trunk = 6_998_552 - 1_025_000 + 7_280
+  heads = 2 * ((1024 + 10) * 256 + 256)
+  assert count(bao.Encoder(128, 3, 256), jnp.zeros((2, 128, 128, 3)), jnp.zeros((2, 10))) == trunk + heads
+
+
+def test_bao_other_networks_count_by_hand():
+  x, z, c = jnp.zeros((2, 128, 128, 3)), jnp.zeros((2, 256)), jnp.zeros((2, 10))
+  full = (256 + 10) * 1024 + 2 * 1024 + 1024 * 1024 + 2 * 1024
+  rows = ((3, 256, 256), (3, 256, 256), (5, 256, 128), (5, 128, 92), (5, 92, 64))
+  up = sum(k * k * i * o + 2 * o for k, i, o in rows) + 25 * 64 * 3 + 3
+  assert count(bao.Generator(128, 3), z, c) == full + up
+  chain = (3, 64, 128, 256, 512, 1024)
+  down = sum(25 * i * o for i, o in zip(chain, chain[1:])) + 64 + 2 * sum(chain[2:])
+  assert count(bao.Discriminator(128, 3), x, None) == down + 16384 + 1
+  rows = ((11, 3, 96), (5, 96, 256), (3, 256, 384), (3, 384, 384), (3, 384, 256))
+  alexnet = sum(k * k * i * o + 2 * o for k, i, o in rows) + 2 * (4096 * 4096 + 4096)
+  assert count(bao.Classifier(128, 3, 530), x) == alexnet + 4096 * 530 + 530
+
+
+FEATURES = {larsen: {16: 4096, 32: 4096, 64: 16384, 128: 16384}, bao: {16: 2048, 32: 4096, 64: 8192, 128: 16384}}
+
+
+@pytest.mark.parametrize('channels', (1, 3))
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('module', (larsen, bao))
+def test_outputs_have_the_promised_shapes_and_types(module, size, channels):
+  got = {}
+  for name, (net, x) in nets(module, size, channels, width=1., dtype=jnp.bfloat16).items():
+    inputs = (x, *condition(name, jnp.zeros((4, K))))
+    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), *inputs, train=False))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+    got[name] = jax.eval_shape(lambda v: net.apply(v, *inputs, train=False), variables)
+  f32, bf16 = jnp.dtype('float32'), jnp.dtype('bfloat16')
+  shape = jax.tree.map(lambda a: (a.shape, a.dtype), got)
+  assert shape['encoder'] == (((4, Z), f32), ((4, Z), f32))
+  assert shape['generator'] == ((4, size, size, channels), f32)
+  assert shape['discriminator'] == (((4,), f32), ((4, FEATURES[module][size]), bf16))
+  if module is bao:
+    assert shape['classifier'] == (((4, K), f32), ((4, 4096), bf16))
+
+
+def test_mlp_outputs_have_the_promised_shapes():
+  got = {}
+  for name, (net, x) in nets(mlp).items():
+    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x, None, train=False))
+    got[name] = jax.tree.map(jnp.shape, jax.eval_shape(lambda v: net.apply(v, x, None, train=True), variables))
+  assert got == dict(encoder=((4, Z), (4, Z)), generator=(4, 2), discriminator=((4,), (4, 64)))
+
+
+def test_the_last_maps_of_the_bao_critics_have_4x4_pixels():
+  for size in SIZES:
+    for name, kernel in (('discriminator', 'logit'), ('classifier', 'full0')):
+      net, x = nets(bao, size, width=1.)[name]
+      shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), x, *condition(name, None), train=False))
+      rows = shapes['params'][kernel]['kernel'].shape[0]
+      assert rows == 16 * (256 if name == 'classifier' else 32 * size // 4), (size, name)
+
+
+def test_width_scales_to_multiples_of_four():
+  assert [layers.scaled(n, w) for n, w in ((92, 1), (92, 0.25), (16, 0.1), (256, 0.5), (32, 2))] == [92, 24, 4, 128, 64]
+
+
+# What the features are.
+
+
+def test_dis_l_is_the_raw_output_of_the_last_strided_convolution():
+  _, x, _, variables, apply = case(larsen, 'discriminator')
+  features = apply(variables, x, None)[0][1]
+  assert (features < 0).mean() > 0.2  # no ReLU
+  params = variables['params']
+  kernel = params['conv2']['kernel']
+  doubled = {**variables, 'params': {**params, 'conv2': {'kernel': 2 * kernel}}}
+  np.testing.assert_allclose(apply(doubled, x, None)[0][1], 2 * features, rtol=1e-5)  # no bias, no norm
+  assert set(params) == {'conv0', 'conv1', 'norm1', 'conv2', 'norm2', 'full', 'norm_full', 'logit'}
+  assert set(params['conv0']) == {'kernel', 'bias'} and set(params['conv1']) == {'kernel'}
+
+
+@pytest.mark.parametrize('module, name, last, conditional', (
+    (bao, 'discriminator', 'logit', False), (bao, 'discriminator', 'logit', True),
+    (bao, 'classifier', 'logits', False), (mlp, 'discriminator', 'logit', False)))
+def test_bao_features_are_the_input_of_the_last_full_layer(module, name, last, conditional):
+  _, x, c, variables, apply = case(module, name, conditional=conditional)
+  logits, features = apply(variables, x, *condition(name, c))[0]
+  head = variables['params'][last]
+  expected = features @ head['kernel'] + head['bias']
+  np.testing.assert_allclose(logits, expected.reshape(logits.shape), rtol=1e-5, atol=1e-6)
+
+
+# Padding and gradients of the convolutions.
+
+
+def test_larsen_convolutions_pad_two_zeros_at_each_side():
+  conv = larsen.Conv(4, strides=2, use_bias=False)
+  x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+  kernel = jax.random.normal(jax.random.key(1), (5, 5, 3, 4))
+  padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+  windows = np.stack([padded[:, i:i + 7:2, j:j + 7:2] for i in range(5) for j in range(5)], 3)
+  expected = np.einsum('bhwkc,kco->bhwo', windows, np.asarray(kernel).reshape(25, 3, 4))
+  np.testing.assert_allclose(conv.apply({'params': {'kernel': kernel}}, x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('k', (3, 5))
+def test_transposed_convolution_is_the_adjoint_of_the_strided_one(k):
+  images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+  maps = jax.random.normal(jax.random.key(1), (2, 4, 4, 5))
+  kernel = jax.random.normal(jax.random.key(2), (k, k, 3, 5))
+  strided = lax.conv_general_dilated(images, kernel, (2, 2), [(k // 2, k // 2)] * 2, **CONV)
+  flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+  transposed = layers.ConvTranspose(3, k).apply({'params': {'kernel': flipped}}, maps)
+  np.testing.assert_allclose(jnp.vdot(strided, maps), jnp.vdot(images, transposed), rtol=1e-4)
+
+
+def transposed_case(k):
+  x = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
+  kernel = jax.random.normal(jax.random.key(1), (k, k, 3, 4))
+  return x, kernel
+
+
+def squares(transposed):
+  """A loss whose gradients depend on the values, of x and kernel."""
+  return lambda x, kernel: jnp.sum(jnp.sin(transposed(x, kernel)))
+
+
+@pytest.mark.parametrize('k', (3, 4, 5))
+@pytest.mark.parametrize('same', (True, False))
+def test_gradients_of_the_transposed_convolution_are_those_of_lax(k, same):
+  padding = ((k + 1) // 2, k // 2) if same else (k // 2, k - k // 2)
+  native = lambda x, kernel: lax.conv_transpose(x, kernel, (2, 2), 'SAME' if same else [padding] * 2)
+  own = lambda x, kernel: layers.conv_transpose(x, kernel, padding)
+  case = transposed_case(k)
+  np.testing.assert_array_equal(own(*case), native(*case))
+  got, expected = (jax.jit(jax.grad(squares(f), (0, 1)))(*case) for f in (own, native))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, expected)
+
+
+def test_the_transposed_convolution_under_vmap_pmap_bfloat16_and_twice():
+  own = squares(lambda x, kernel: layers.conv_transpose(x, kernel, (2, 3)))
+  native = squares(lambda x, kernel: lax.conv_transpose(x, kernel, (2, 2), [(2, 3)] * 2))
+  x, kernel = transposed_case(5)
+  grad = jax.grad(own, (0, 1))
+  expected = grad(x, kernel)
+  two = jax.tree.map(lambda a: jnp.stack([a, -a]), (x, kernel))
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+  for mapped in (jax.vmap(grad), jax.pmap(grad)):
+    jax.tree.map(lambda a, b: close(a[0], b), mapped(*two), expected)
+  half = grad(*jax.tree.map(lambda a: a.astype(jnp.bfloat16), (x, kernel)))
+  assert {a.dtype for a in half} == {jnp.dtype('bfloat16')}
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1 * jnp.abs(b).max()), half, expected)
+  twice = [jax.grad(lambda x: jnp.sum(jax.grad(f, 1)(x, kernel) ** 2))(x) for f in (own, native)]
+  np.testing.assert_allclose(*twice, rtol=1e-3, atol=1e-3 * float(jnp.abs(twice[1]).max()))
+
+
+@pytest.mark.parametrize('strides', (1, 2))
+def test_pool_is_max_pool_and_so_is_its_gradient(strides):
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+  flax_pool = functools.partial(nn.max_pool, window_shape=(3, 3), strides=(strides,) * 2, padding='SAME')
+  own = functools.partial(bao.pool, strides=strides)
+  np.testing.assert_array_equal(own(x), flax_pool(x))
+  grads = [jax.grad(lambda x: jnp.sum(jnp.sin(f(x))))(x) for f in (own, flax_pool)]
+  np.testing.assert_allclose(*grads, rtol=1e-6, atol=1e-6)
+
+
+# The condition.
+
+
+@pytest.mark.parametrize('module, name', (
+    (larsen, 'encoder'), (larsen, 'generator'), (larsen, 'discriminator'),
+    (bao, 'encoder'), (bao, 'generator'), (bao, 'discriminator'), (mlp, 'encoder')))
+def test_networks_depend_on_the_condition(module, name):
+  conditional = name == 'discriminator'
+  _, x, c, variables, apply = case(module, name, conditional=conditional)
+  one, other = (jax.tree.leaves(apply(variables, x, k)[0])[0] for k in (c, c[::-1]))
+  assert jnp.abs(one - other).max() > 1e-4
+
+
+@pytest.mark.parametrize('module', (larsen, bao))
+def test_the_encoder_sees_the_condition_after_its_convolutions(module):
+  _, x, c, variables, apply = case(module, 'encoder')
+  (mean, _), stats = apply(variables, x, c)
+  (other, _), other_stats = apply(variables, x, c[::-1])
+  if module is larsen:  # at the top full layer
+    assert jnp.abs(stats.pop('norm_full')['mean'] - other_stats.pop('norm_full')['mean']).max() > 0
+  else:  # at the last full layer, whose last rows are c's
+    rows = variables['params']['mean']['kernel'][-K:]
+    np.testing.assert_allclose(mean - other, (c - c[::-1]) @ rows, atol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, stats, other_stats)
+
+
+def test_a_conditional_critic_judges_image_and_condition_together():
+  # A sum f(x) + g(c) could not tell that a condition does not fit its image.
+  for module in (larsen, bao):
+    _, x, c, variables, apply = case(module, 'discriminator', conditional=True)
+    difference = apply(variables, x, c)[0][0] - apply(variables, x, jnp.roll(c, 1, 1))[0][0]
+    assert jnp.abs(difference[0] - difference[3]) > 1e-5  # images 0 and 3 have the same c
+
+
+# Batch norm.
+
+
+def test_running_statistics_keep_nine_tenths():
+  _, x, c, variables, apply = case(larsen, 'encoder')
+  old = {'mean': 3., 'var': 5.}
+  stats = jax.tree_util.tree_map_with_path(lambda p, a: jnp.full_like(a, old[p[-1].key]), variables['batch_stats'])
+  moved = apply({**variables, 'batch_stats': stats}, x, c)[1]['norm0']
+  h = lax.conv_general_dilated(x, variables['params']['conv0']['kernel'], (2, 2), [(2, 2)] * 2, **CONV)
+  np.testing.assert_allclose(moved['mean'], 0.9 * 3 + 0.1 * h.mean((0, 1, 2)), rtol=1e-4)
+  np.testing.assert_allclose(moved['var'], 0.9 * 5 + 0.1 * h.var((0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize('module, name', ((larsen, 'generator'), (larsen, 'discriminator'), (bao, 'encoder'), (bao, 'classifier')))
+def test_in_eval_mode_an_output_does_not_depend_on_its_batch_mates(module, name):
+  net, x, c, variables, apply = case(module, name)
+  inputs = (x, *condition(name, c))
+  evaluate = jax.jit(lambda *inputs: jax.tree.leaves(net.apply(variables, *inputs, train=False))[0])
+  whole = evaluate(*inputs)
+  mates = evaluate(*(jnp.concatenate([a[:1], 2 * a[1:]]) for a in inputs))
+  np.testing.assert_allclose(whole[0], mates[0], rtol=1e-4, atol=1e-6)
+  assert jnp.abs(whole[1:] - mates[1:]).max() > 1e-4
+  trained = jax.tree.leaves(apply(variables, *inputs)[0])[0]
+  assert jnp.abs(trained[0] - whole[0]).max() > 1e-5  # in train mode it does
+
+
+def test_statistics_are_of_all_devices_under_pmap():
+  net, x, c, variables, apply = case(larsen, 'encoder')
+  net = net.clone(axis_name='devices')
+  halves = jax.tree.map(lambda a: a.reshape(2, 2, *a.shape[1:]), (x, c))
+  step = lambda x, c: net.apply(variables, x, c, train=True, mutable=['batch_stats'])
+  (mean, _), moved = jax.pmap(step, 'devices')(*halves)
+  (expected, _), stats = apply(variables, x, c)
+  np.testing.assert_allclose(mean.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+  for half in range(2):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[half], b, rtol=1e-4, atol=1e-5), moved['batch_stats'], stats)
+
+
+# Initialisation and training.
+
+
+def test_init_has_the_structure_and_the_constants_of_linen():
+  for module in (larsen, bao, mlp):
+    for name, (net, _) in nets(module).items():
+      _, x, c, variables, _ = case(module, name)
+      shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), x, *condition(name, c), train=False))
+      assert jax.tree.map(lambda a: (a.shape, a.dtype), shapes) == jax.tree.map(lambda a: (a.shape, a.dtype), variables)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        expected = dict(bias={0.}, scale={1.}, mean={0.}, var={1.}).get(path[-1].key)
+        assert expected is None or set(np.unique(leaf)) == expected or not leaf.size, path
+        assert expected is not None or path[-1].key == 'kernel'
+
+
+def larsen_bounds(name, params):
+  """{layer: bound of the uniform distribution} of the authors' code."""
+  fan = lambda layer, k: math.prod(k.shape) // k.shape[2] if name == 'generator' and layer.startswith('conv') else math.prod(k.shape[:-1])
+  return {layer: (3 * fan(layer, p['kernel'])) ** -0.5 for layer, p in params.items() if 'kernel' in p}
+
+
+@pytest.mark.parametrize('name', ('encoder', 'generator', 'discriminator'))
+def test_larsen_kernels_are_uniform_within_the_published_bounds(name):
+  net, x = nets(larsen, width=0.5)[name]
+  params = layers.init(net, jax.random.key(1), x, None)['params']
+  for layer, bound in larsen_bounds(name, params).items():
+    kernel = np.asarray(params[layer]['kernel']).ravel()
+    assert np.abs(kernel).max() <= bound
+    if kernel.size > 2000:
+      assert np.abs(kernel).max() > 0.99 * bound
+      np.testing.assert_allclose(np.quantile(kernel, [.25, .5, .75]), bound * np.array([-.5, 0, .5]), atol=0.05 * bound)
+
+
+def test_bao_kernels_are_normal_with_deviation_002():
+  params = case(bao, 'encoder')[3]['params']
+  kernel = np.asarray(params['inception_5b']['three']['conv']['kernel'])
+  np.testing.assert_allclose((kernel.mean(), kernel.std(), (np.abs(kernel) < 0.02).mean()), (0., 0.02, 0.683), atol=0.03 * 0.02 + 0.02 * (np.arange(3) == 2))
+  full = np.asarray(case(bao, 'classifier')[3]['params']['full1']['kernel'])
+  np.testing.assert_allclose(full.std(), (2 / full.shape[0]) ** 0.5, rtol=0.02)
+
+
+def test_init_depends_on_the_key_alone_and_on_all_of_it():
+  net, x = nets(larsen)['generator']
+  start = lambda key: layers.init(net, key, x, None)
+  eager, again, other = start(jax.random.key(0)), start(jax.random.key(0)), start(jax.random.key(1))
+  jax.tree.map(np.testing.assert_array_equal, eager, again)
+  assert jnp.abs(eager['params']['full']['kernel'] - other['params']['full']['kernel']).max() > 0.1
+  one, two = (eager['params'][k]['kernel'].ravel()[:64] for k in ('conv0', 'conv1'))
+  assert abs(np.corrcoef(one, two)[0, 1]) < 0.5  # kernels do not share their noise
+  mapped = jax.jit(jax.vmap(start))(jax.random.split(jax.random.key(5), 2))
+  expected = [start(k) for k in jax.random.split(jax.random.key(5), 2)]
+  jax.tree.map(lambda m, *e: np.testing.assert_allclose(m, np.stack(e), rtol=1e-5, atol=1e-7), mapped, *expected)
+
+
+def test_a_network_with_other_initialisers_is_left_to_its_own_init():
+
+  class Other(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+      return nn.Dense(3, bias_init=nn.initializers.constant(2.))(x)
+
+  key, x = jax.random.key(0), jnp.zeros((2, 4))
+  jax.tree.map(np.testing.assert_array_equal, layers.init(Other(), key, x), Other().init(key, x, train=False))
+
+
+@pytest.mark.parametrize('module', (larsen, bao, mlp))
+def test_every_parameter_has_a_gradient(module):
+  cases = {name: case(module, name, conditional=name == 'discriminator') for name in nets(module)}
+
+  @jax.jit
+  def grads(params):
+    def loss(params):
+      total = 0.
+      for name, (_, x, c, variables, apply) in cases.items():
+        outputs = apply({**variables, 'params': params[name]}, x, *condition(name, c))[0]
+        for i, leaf in enumerate(jax.tree.leaves(outputs)):
+          total += jnp.vdot(leaf, jax.random.normal(jax.random.key(i), leaf.shape))
+      return total
+    return jax.grad(loss)(params)
+
+  found = grads({name: case[3]['params'] for name, case in cases.items()})
+  norms = {jax.tree_util.keystr(path): float(jnp.abs(g).max()) for path, g in jax.tree_util.tree_leaves_with_path(found)}
+  assert not [path for path, norm in norms.items() if not norm > 1e-6]
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize('module', (larsen, bao))
+def test_unknown_image_size_names_the_known_ones(module):
+  for name, (net, x) in nets(module).items():
+    with pytest.raises(ValueError, match='image_size=48.*16, 32, 64, 128'):
+      net.clone(image_size=48).init(jax.random.key(0), x, *condition(name, None), train=False)
+
+
+def test_wrong_inputs_are_named():
+  critic, x = nets(bao)['discriminator']
+  with pytest.raises(ValueError, match=r'\(16, 16, 3\).*\(16, 16, 1\)'):
+    critic.init(jax.random.key(0), x.repeat(3, -1), None, train=False)
+  for module in (larsen, bao, mlp):
+    critic, x = nets(module)['discriminator']
+    with pytest.raises(ValueError, match='conditional discriminator needs a condition'):
+      critic.clone(conditional=True).init(jax.random.key(0), x, None, train=False)
+  classifier, x = nets(bao)['classifier']
+  with pytest.raises(ValueError, match='num_classes=0'):
+    classifier.clone(num_classes=0).init(jax.random.key(0), x, train=False)
