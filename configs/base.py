@@ -48,7 +48,7 @@ def get_config(method):
           encoder_units=2048,  # larsen: of the encoder's full layer; paper 2048, code 1024
           conditional_discriminator=False),  # let the discriminator see the condition
       normalise=dict(  # which images batch norm takes as one batch: joint (all groups), or apart
-          makers='joint',  # reconstructions and prior samples
+          makers='joint' if conditional else 'apart',  # reconstructions and prior samples
           critics='apart' if conditional else 'joint'),  # real images, reconstructions, samples
       adversarial='bce',  # bce, hinge, least_squares, or wasserstein
       prior_condition='uniform',  # of prior samples: uniform classes, or shuffled from the batch

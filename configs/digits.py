@@ -10,10 +10,10 @@ from configs import base
 def get_config(method='cvae_gan'):
   """The config of a method of methods.METHODS on the digits."""
   config = base.get_config(method)
-  config.steps = 4000
+  config.steps = 2500
   config.data.name, config.data.held_out = 'digits', 'test'
   config.data.image_size, config.data.channels = 16, 1
-  config.network.latent_size, config.network.width = 16, 0.5
+  config.network.latent_size, config.network.width = 16, 0.25
   config.network.encoder_units = 512
   config.sample_every_steps = config.save_every_steps = 500
   return config.lock()

@@ -247,7 +247,7 @@ def test_the_transposed_convolution_under_vmap_pmap_bfloat16_and_twice():
 
 @pytest.mark.parametrize('strides', (1, 2))
 def test_pool_is_max_pool_and_so_is_its_gradient(strides):
-  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3)) - 3.  # below the zeros of wrong padding
   flax_pool = functools.partial(
       nn.max_pool, window_shape=(3, 3), strides=(strides,) * 2, padding='SAME')
   own = functools.partial(bao.pool, strides=strides)
@@ -365,7 +365,7 @@ def test_larsen_kernels_are_uniform_within_the_published_bounds(name):
 
 def test_bao_kernels_are_normal_with_deviation_002():
   params = case(bao, 'encoder')[3]['params']
-  unit = np.asarray(params['inception_5b']['three']['conv']['kernel']).ravel() / 0.02
+  unit = np.asarray(params['inception_4a']['three']['conv']['kernel']).ravel() / 0.02
   measured = unit.mean(), unit.std(), (np.abs(unit) < 1).mean()
   assert np.abs(np.array(measured) - (0., 1., 0.683)).max() < 0.04, measured
   full = np.asarray(case(bao, 'classifier')[3]['params']['full1']['kernel'])

@@ -93,7 +93,7 @@ def check_method(prefix, table, condition):
       if loss not in wiring.SEES:
         raise ValueError(f'config.{prefix}.{network}.{loss}: there is no such loss; known are '
                          f'{", ".join(wiring.SEES)}{closest(loss, wiring.SEES)}')
-      if network not in wiring.networks_of([loss]):
+      if not wiring.may_move(loss, network):
         raise ValueError(f'config.{prefix}.{network}.{loss}: this loss does not depend on the {network}')
   by_class = [n for n in names if 'classifier' in wiring.SEES[n]]
   if by_class and condition == 'none':

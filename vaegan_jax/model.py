@@ -78,6 +78,12 @@ def networks_of(names):
   return tuple(n for n in MAKERS + CRITICS if n in needed)
 
 
+def may_move(loss, network):
+  """Whether a loss can have a gradient for a network; for the makers, that of a critic's loss on real
+  images is by joint batch norm alone."""
+  return network in SEES[loss] if network in CRITICS or loss == 'kl' else True
+
+
 def seen_by(network, names):
   """The images that a critic sees for the losses `names`: a string of 'r', 'f', 'p' in this order."""
   letters = {letter for name in names for letter in SEES[name].get(network, '')}

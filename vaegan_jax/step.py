@@ -10,6 +10,7 @@ import optax
 
 from vaegan_jax import losses
 from vaegan_jax import model as wiring
+from vaegan_jax.networks import layers
 
 
 @struct.dataclass
@@ -163,7 +164,7 @@ def init_state(model, optimizers, key, x, c, latent_size):
   params, stats = {}, {}
   for i, (name, arguments) in enumerate(inputs.items()):
     if name in model.networks:
-      variables = model.networks[name].init(jax.random.fold_in(key, i), *arguments, train=False)
+      variables = layers.init(model.networks[name], jax.random.fold_in(key, i), *arguments)
       params[name], stats[name] = variables['params'], variables.get('batch_stats', {})
   centres = {}
   for loss, critic, classes in (('match_d', 'discriminator', 1), ('match_c', 'classifier', None)):

@@ -36,9 +36,15 @@ ENCODER = {
     128: ('pool', 'conv', 'pool', *WHOLE),
     64: ('conv', 'pool', *WHOLE),
     32: ('conv', '3a', 'pool', '4a', 'pool', '5b'),
-    16: ('conv', '4a', 'pool', '5b')}
-# AlexNet's first kernel, its strides, and whether its last pool is there, by image size.
-CLASSIFIER = {128: (11, 4, True), 64: (7, 2, True), 32: (5, 1, True), 16: (5, 1, False)}
+    16: ('conv', 'pool', '4a')}
+# AlexNet: channels, kernel, strides and whether a pool follows, of each convolution; units of its full
+# layers. Smaller images are kept to a last map of about 4x4 pixels.
+ALEXNET = ((96, 11, 4, True), (256, 5, 1, True), (384, 3, 1, False), (384, 3, 1, False), (256, 3, 1, True))
+CLASSIFIER = {
+    128: (ALEXNET, 4096),
+    64: (((96, 7, 2, True), *ALEXNET[1:]), 4096),
+    32: (((96, 5, 1, True), *ALEXNET[1:]), 4096),
+    16: (((96, 5, 1, True), (256, 3, 1, True), (256, 3, 1, False)), 1024)}
 # Layers of stride 2: of the generator from 2x2 pixels up, of the discriminator down to 4x4.
 GENERATOR = {16: 3, 32: 4, 64: 5, 128: 6}
 DISCRIMINATOR = {16: 2, 32: 3, 64: 4, 128: 5}
@@ -197,13 +203,11 @@ class Classifier(nn.Module):
 
   @nn.compact
   def __call__(self, x, train):
-    kernel, strides, last_pool = layers.by_size(CLASSIFIER, self.image_size)
+    rows, units = layers.by_size(CLASSIFIER, self.image_size)
     layers.check_images(x, self.image_size, self.channels)
     if self.num_classes < 1:
       raise ValueError(f'num_classes={self.num_classes}: give the classifier at least one class')
     h = x.astype(self.dtype)
-    rows = ((96, kernel, strides, True), (256, 5, 1, True), (384, 3, 1, False),
-            (384, 3, 1, False), (256, 3, 1, last_pool))
     for i, (channels, k, s, pooled) in enumerate(rows):
       h = ConvNorm(layers.scaled(channels, self.width), k, s, self.dtype, self.axis_name,
                    name=f'conv{i}')(h, train)
@@ -211,6 +215,6 @@ class Classifier(nn.Module):
     h = h.reshape(len(h), -1)
     for i in range(2):
       # At 4096 inputs He's deviation is DCGAN's, nearly (0.022); at others 0.02 would be too small.
-      h = nn.relu(nn.Dense(layers.scaled(4096, self.width), kernel_init=layers.he_normal,
+      h = nn.relu(nn.Dense(layers.scaled(units, self.width), kernel_init=layers.he_normal,
                            dtype=self.dtype, name=f'full{i}')(h))
     return Dense(self.num_classes, name='logits')(h.astype(jnp.float32)), h

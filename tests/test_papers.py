@@ -1,0 +1,104 @@
+"""What the papers fix: tables, weights, and the arithmetic of a step."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaegan_jax import methods
+from vaegan_jax import model as wiring
+from vaegan_jax import optim
+from vaegan_jax import step as stepping
+from vaegan_jax.networks import larsen
+
+LAMBDAS = dict(kl=3., pixel=1., feature_d=1., feature_c=1., match_d=1e-3, match_c=1e-3)  # Bao et al.
+
+
+def test_cvae_gan_has_the_papers_lambdas_and_asymmetric_rows():
+  rows = methods.CVAE_GAN
+  assert rows['classifier'] == dict(classify=1.)  # L_C on real images only
+  assert rows['discriminator'] == dict(real=1., fake_recon=1., fake_prior=1.)
+  for network in ('generator', 'encoder'):
+    assert rows[network] == {k: LAMBDAS[k] for k in rows[network]}
+  assert set(rows['generator']) == set(LAMBDAS) - {'kl'}
+  assert set(rows['encoder']) == {'kl', 'pixel', 'feature_d', 'feature_c'}
+  assert not {'fool_prior', 'classify_prior'} & set(rows['generator'])
+
+
+def test_vae_gan_weighs_the_likelihood_by_gamma_in_the_generator_alone():
+  rows = methods.VAE_GAN
+  assert rows['encoder'] == dict(kl=1., feature_d=1.)  # neither gamma nor L_GAN
+  assert rows['generator'] == dict(feature_d=1e-5, real=-1., fake_recon=-1., fake_prior=-1.)
+  assert 'feature_d' not in rows['discriminator']
+  assert 'fake_recon' not in methods.VAE_GAN_RELEASED['discriminator']
+  assert methods.VAE_GAN_RELEASED['generator']['feature_d'] == 1e-6
+
+
+def test_every_table_names_losses_and_networks_that_exist():
+  for table in methods.METHODS.values():
+    for network, row in table.items():
+      for loss in row:
+        assert wiring.may_move(loss, network)
+
+
+def test_mean_feature_matching_compares_real_images_with_prior_samples_only():
+  assert wiring.SEES['match_d'] == dict(discriminator='rp') and wiring.SEES['match_c'] == dict(classifier='rp')
+  assert wiring.SEES['feature_d'] == dict(discriminator='rf')
+
+
+@pytest.mark.parametrize('real,fake,generator,discriminator', [
+    (0.69, 0.69, True, True), (0.2, 0.69, True, False), (0.69, 0.2, True, False), (1.2, 0.69, False, True),
+    (0.69, 1.2, False, True), (0.2, 1.2, True, True)])
+def test_equilibrium_gate(real, fake, generator, discriminator):
+  """The truth table of Larsen et al.'s code; the fake cost is the mean over all fakes."""
+  terms = dict(real=jnp.float32(real), fake_recon=jnp.float32(fake - .1), fake_prior=jnp.float32(fake + .1))
+  go = jax.jit(optim.equilibrium_gate)(terms)
+  assert (bool(go['generator']), bool(go['discriminator'])) == (generator, discriminator)
+
+
+def test_larsen_annealing():
+  rate = optim.learning_rate('larsen', 0.025, end=1e-5, steps=250)
+  for t in (0, 125, 249):
+    assert float(rate(t)) == pytest.approx(0.025 - (t / 250) ** 0.75 * (0.025 - 1e-5), rel=1e-5)
+
+
+def test_rmsprop_has_eps_outside_the_root_and_starts_at_zero():
+  transformation = optim.optimizer('rmsprop', 3e-4)
+  params = {'kernel': jnp.ones(3)}
+  grad = {'kernel': jnp.asarray([1., 1e-8, 0.])}
+  updates, _ = transformation.update(grad, transformation.init(params), params)
+  root = np.sqrt(0.1) * np.asarray([1., 1e-8, 0.])
+  np.testing.assert_allclose(updates['kernel'], -3e-4 * np.asarray([1., 1e-8, 0.]) / (root + 1e-8), rtol=1e-5)
+
+
+def test_weight_decay_is_coupled_and_spares_biases():
+  transformation = optim.optimizer('sgd', 1., weight_decay=0.1)
+  params = {'conv': {'kernel': jnp.ones(2), 'bias': jnp.ones(2)}, 'norm': {'scale': jnp.ones(2)}}
+  updates, _ = transformation.update(jax.tree.map(jnp.zeros_like, params), transformation.init(params), params)
+  np.testing.assert_allclose(updates['conv']['kernel'], -0.1)
+  assert not updates['conv']['bias'].any() and not updates['norm']['scale'].any()
+
+
+def test_flops_of_a_vae_gan_step():
+  """At most 3.8 forward passes at 64x64, with the discriminator's joint batch norm, Adam and EMA: no
+  second forward pass, and nothing pulled through a critic that no network needs."""
+  size = dict(image_size=64, channels=3)
+  networks = dict(encoder=larsen.Encoder(**size, latent_size=128), generator=larsen.Generator(**size),
+                  discriminator=larsen.Discriminator(**size))
+  table, batch = methods.VAE_GAN, 64
+  model = wiring.Model(networks, wiring.losses_of(table), joint_makers=False)
+  transformations = {n: optim.optimizer('adam', 2e-4) for n in table}
+  x = jax.ShapeDtypeStruct((batch, 64, 64, 3), jnp.uint8)
+  state = jax.eval_shape(lambda k: stepping.init_state(
+      model, transformations, k, jnp.zeros((2, 64, 64, 3)), None, 128), jax.random.key(0))
+
+  def forward(state, x, key):
+    x, noise = stepping.draw(stepping.Draws(128), key, stepping.as_float(x), None)
+    fakes, terms, moved = wiring.make(model, state.params, state.stats, x, None, noise)
+    return terms, moved, wiring.judge(model, state.params, state.stats, {}, x, None, None, fakes)
+
+  step = stepping.train_step(model, table, transformations, stepping.Draws(128))
+  flops = lambda f, *a: jax.jit(f).lower(*a).compile().cost_analysis()['flops']
+  whole = flops(step, state, dict(x=x), jax.random.key(0))
+  once = flops(forward, state, x, jax.random.key(0))
+  print(f'step {whole / batch / 1e9:.3f} GFLOP per image, forward {once / batch / 1e9:.3f}, ratio {whole / once:.3f}')
+  assert whole / once <= 3.8
