@@ -21,4 +21,6 @@ def get_config(method='vae_gan'):
     config.data.condition = 'attributes'
   config.prior_condition = 'shuffled'
   config.network.latent_size = 128
+  if method == 'vae_dis':
+    config.first.steps = config.steps // 2
   return config.lock()

@@ -33,6 +33,7 @@ CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest b
 
 def main():
   from vaegan_jax import images, sample
+  command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   size = model.config['data']['image_size']
   scale = SCALE.value or max(1, 64 // size)

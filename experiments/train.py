@@ -32,6 +32,7 @@ def main():
     return dry_run.describe(CONFIG.value)
   if not WORKDIR.value:
     raise ValueError('--workdir is missing: name a folder for checkpoints and pictures, e.g. --workdir=runs/mine')
+  command.keep_compiled_programs()
   return train.train(CONFIG.value, WORKDIR.value, strict=RESUME.value == 'strict')
 
 

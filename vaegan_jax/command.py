@@ -1,4 +1,6 @@
 """A script's frame: flags read, mistakes told in one line with the remedy, exit codes."""
+import os
+import pathlib
 import re
 import sys
 import traceback
@@ -47,3 +49,12 @@ def read_flags(argv):
                      + (f'; did you mean {hint.group(1)}?' if hint else '')) from e
   if len(rest) > 1:
     raise ValueError(f'{rest[1]!r} is no flag: flags are written --name=value')
+
+
+def keep_compiled_programs():
+  """Compiled programs are kept in $XDG_CACHE_HOME/vaegan_jax/xla (or ~/.cache/...) from here on, so that
+  the next start of the same run takes seconds; $JAX_COMPILATION_CACHE_DIR names another folder."""
+  import jax
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(home / 'vaegan_jax' / 'xla'))

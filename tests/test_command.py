@@ -1,0 +1,153 @@
+"""Mistakes: each is told in one line that names the culprit and the remedy, with exit code 2, before
+anything is compiled or written."""
+import pathlib
+import subprocess
+import sys
+import time
+
+from configs import base
+import jax
+from PIL import Image
+import numpy as np
+import pytest
+
+from vaegan_jax import build
+from vaegan_jax import methods
+from vaegan_jax import train
+
+ROOT = pathlib.Path(__file__).parents[1]
+DIGITS = '--config=configs/digits.py:cvae_gan'
+
+
+def digits(method='cvae_gan', **changes):
+  from configs import digits as file
+  config = file.get_config(method)
+  config.batch_size = 8
+  for path, value in changes.items():
+    config.update_from_flattened_dict({path.replace('__', '.'): value})
+  return config
+
+
+def run(script, *arguments):
+  return subprocess.run([sys.executable, f'experiments/{script}.py', *map(str, arguments)], cwd=ROOT, text=True,
+                        capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize('arguments,words', [
+    ([], ['--config is missing', '--config=configs/digits.py:cvae_gan']),
+    ([DIGITS], ['--workdir is missing']),
+    ([DIGITS, '--workdir=x', '--config.stepss=3'], ['--config.stepss', 'did you mean steps?']),
+    ([DIGITS, '--workdir=x', '--config.steps=many'], ['--config.steps=many']),
+    ([DIGITS, '--workdir=x', '--config.optimizer.learning_rate=nan'], ['learning_rate=nan is not a finite number']),
+    (['--config=configs/digits.py:cvae_gam', '--workdir=x'], ["unknown method 'cvae_gam'", 'cvae_gan']),
+    (['--config=configs/nothing.py:vae', '--workdir=x'], ['configs/nothing.py']),
+    ([DIGITS, '--work=x'], ["Unknown command line flag 'work'"]),
+    ([DIGITS, 'x'], ["'x' is no flag"])])
+def test_command_line(arguments, words):
+  start = time.monotonic()
+  done = run('train', *arguments)
+  assert done.returncode == 2 and 'Traceback' not in done.stderr
+  message = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+  assert len(message) == 1 and all(word in message[0] for word in words), done.stderr
+  assert time.monotonic() - start < 30
+  assert not (ROOT / 'x').exists()
+
+
+@pytest.mark.parametrize('path,value,words', [
+    ('steps', 0, 'more than 0'), ('batch_size', -5, 'more than 0'), ('batch_size', 12, '8 devices'),
+    ('ema_decay', 1., 'at most'), ('ema_decay', -.1, 'at least 0'), ('optimizer.learning_rate', 0., 'more than 0'),
+    ('optimizer.learning_rate', float('inf'), 'finite'), ('optimizer.name', 'adamm', 'did you mean adam?'),
+    ('network.width', -1., 'more than 0'), ('network.name', 'bap', 'did you mean bao?'),
+    ('network.name', 'larsen', 'has no classifier'),
+    ('data.image_size', 24, '16, 32, 64, 128'), ('data.channels', 2, '1, 3'),
+    ('data.name', 'digit', 'did you mean digits?'), ('data.condition', 'none', 'needs classes or attributes'),
+    ('data.condition', 'attributes', 'need shuffled'), ('parallel', 'xmap', 'mesh, pmap'),
+    ('dtype', 'float16', 'bfloat16'), ('normalise.critics', 'both', 'joint, apart'), ('adversarial', 'bcee', 'did you mean bce?'),
+    ('first.steps', 10, 'first phase'), ('match_c_decay', 2., 'at most'), ('keep_checkpoints', 0, 'more than 0'),
+    ('optimizer.b1', 1.5, 'at most 1'), ('method.generator.pixel', float('nan'), 'finite'),
+    ('data.split', 'trainn', 'train, test'), ('data.path', 'x', 'folder')])
+def test_values_are_refused_before_anything_is_written(path, value, words, tmp_path):
+  config = digits()
+  config.update_from_flattened_dict({path: value})
+  with pytest.raises(ValueError, match=words):
+    train.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_rows_are_checked_against_the_losses_there_are():
+  config = digits()
+  with config.unlocked():
+    config.method.generator.mach_c = 1.
+  with pytest.raises(ValueError, match='mach_c.*did you mean match_c'):
+    build.check(config)
+  config = digits()
+  with config.unlocked():
+    config.method.decoder = dict(pixel=1.)
+  with pytest.raises(ValueError, match="'decoder', which is no network"):
+    build.check(config)
+  config = digits()
+  with config.unlocked():
+    config.method.discriminator.classify = 1.
+  with pytest.raises(ValueError, match='does not depend on the discriminator'):
+    build.check(config)
+
+
+def test_data_that_cannot_be_used(tmp_path):
+  with pytest.raises(ValueError, match='1500 images, fewer than --config.batch_size=1600'):
+    train.train(digits(batch_size=1600), tmp_path / 'run')
+  folder = tmp_path / 'images'
+  folder.mkdir()
+  config = digits('vae')
+  config.data.name, config.data.path, config.data.held_out = 'folder', str(folder), ''
+  with pytest.raises(ValueError, match='no images|empty'):
+    train.train(config, tmp_path / 'run')
+  for i in range(10):
+    Image.fromarray(np.full((20, 30), i, np.uint8)).save(folder / f'{i}.png')
+  (folder / 'bad.png').write_bytes(b'not a picture')
+  config.data.cache_dir = str(tmp_path / 'cache')
+  with pytest.raises(ValueError, match='bad.png'):  # more than 1 % cannot be read
+    train.train(config, tmp_path / 'run')
+  (folder / 'bad.png').unlink()
+  config = digits('cvae')
+  config.data.name, config.data.path, config.data.held_out = 'folder', str(folder), ''
+  config.data.cache_dir = str(tmp_path / 'cache')
+  with pytest.raises(ValueError, match='no labels'):
+    train.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='cannot be written'):
+    train.train(digits(), tmp_path / 'file')
+
+
+@pytest.mark.parametrize('arguments,words', [
+    (['--out=x.png'], '--workdir is missing'), (['--workdir=nowhere', '--out=x.png'], 'nowhere has no checkpoint'),
+    (['--workdir=nowhere'], '--out is missing')])
+def test_sampling_without_a_run(arguments, words):
+  done = run('sample', *arguments)
+  assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('file', sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem != 'base'))
+def test_configs_of_every_method_can_be_built(file):
+  import importlib
+  module = importlib.import_module(f'configs.{file}')
+  for method in methods.METHODS:
+    config = module.get_config(method)
+    assert config.is_locked and config.method_name == method
+    build.check(config)
+    size = 10 if config.data.condition != 'none' else 0
+    phases = build.phases(config, size)
+    shapes = jax.eval_shape(build.init(config, size, phases), jax.random.key(0))
+    assert set(shapes.opt_state) == set(build.method(config)) | set(build.method(config.first))
+    assert build.differences(config, build.to_dict(build.from_dict(build.to_dict(config)))) == []
+
+
+def test_base_config_names_only_fields_that_are_checked_or_free():
+  """A field that is added to the base must be given its allowed values, or be named here as free."""
+  free = {'method_name', 'first.method_name', 'data.name', 'data.path', 'data.data_dir', 'data.cache_dir', 'data.download',
+          'data.split', 'data.held_out', 'data.attributes', 'data.flip', 'network.conditional_discriminator', 'gate.on'}
+  for path, _ in build.fields(base.get_config('cvae_gan')):
+    assert path in build.ALLOWED or path in free or path.startswith('method.'), path
