@@ -19,7 +19,9 @@ def get_config(method='cvae_gan'):
   row = config.method.generator
   if 'match_d' in row:  # lambda 3 and 4 are for some 16,000 features; here there are 512 and 256
     row.match_d = row.match_c = 0.02
+  if method == 'cvae':  # lambda 1 = 3 is for 49,152 pixel values; against 256 it leaves nothing to z
+    config.method.encoder.kl = 0.5
   if method == 'vae_dis':
-    config.first.steps = 600
+    config.first.steps = 200
   config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 50, 200
   return config.lock()

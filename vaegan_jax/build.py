@@ -67,6 +67,7 @@ def check(config):
       raise ValueError(f'--config.{path}={value}: use {bound}' + (f', at most {high}' if high != 'inf' else ''))
   for prefix, table in (('method', method(config)), ('first.method', method(config.first))):
     check_method(prefix, table, config.data.condition)
+    networks(config, wiring.networks_of(wiring.losses_of(table)))
   if not method(config):
     raise ValueError('config.method has no loss left: nothing would be trained')
   if bool(method(config.first)) != bool(config.first.steps) or config.first.steps >= config.steps:

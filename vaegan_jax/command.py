@@ -23,7 +23,7 @@ def run(main, *, needs=None):
   try:
     read_flags(sys.argv)
     for name, message in (needs or {}).items():
-      if flags.FLAGS[name].value is None:
+      if value_of(name) is None:
         raise ValueError(message)
     code = main()
   except (ValueError, OSError, FloatingPointError) as e:
@@ -49,6 +49,14 @@ def read_flags(argv):
                      + (f'; did you mean {hint.group(1)}?' if hint else '')) from e
   if len(rest) > 1:
     raise ValueError(f'{rest[1]!r} is no flag: flags are written --name=value')
+
+
+def value_of(name):
+  """A flag's value. ValueError in one line for a config file that could not be loaded."""
+  try:
+    return flags.FLAGS[name].value
+  except OSError as e:
+    raise ValueError(f'--{name}: ' + ' '.join(str(e).split()).split('Failed ')[-1]) from e
 
 
 def keep_compiled_programs():
