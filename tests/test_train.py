@@ -199,10 +199,10 @@ sys.exit(train.train(config, sys.argv[3]))
   assert checkpoint.steps(tmp_path) == [5]
   (tmp_path / 'one').mkdir()
   trained(cache, tmp_path / 'one', '--config.steps=5')
-  last = lambda workdir: json.loads((workdir / 'metrics.jsonl').read_text().splitlines()[-1])
-  one, two = last(tmp_path / 'one'), last(tmp_path)
-  for k in ('kl', 'pixel', 'real', 'classify', 'match_c'):
-    assert two[k] == pytest.approx(one[k], rel=1e-3), k
+  logged = lambda workdir: [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  for one, two, rounding in zip(logged(tmp_path / 'one'), logged(tmp_path), (1e-4, 0.05)):  # steps 1 and 5
+    for k in ('kl', 'pixel', 'real', 'classify', 'match_c'):
+      assert two[k] == pytest.approx(one[k], rel=rounding), k
 
 
 def test_dry_run_tells_the_cost_and_writes_nothing(cache, tmp_path):
