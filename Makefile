@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 demo: .venv/ready
 	$(BIN)/python experiments/train.py --config=configs/digits.py:cvae_gan --workdir=runs/demo
-	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/samples.png --n=80
+	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/samples.png
 	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/reconstructions.png --mode=reconstruct
 	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/interpolations.png --mode=interpolate
 	$(BIN)/python experiments/judge_digits.py --workdir=runs/demo

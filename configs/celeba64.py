@@ -22,6 +22,7 @@ def get_config(method='vae_gan'):
     config.data.condition = 'attributes'
   config.prior_condition = 'shuffled'
   config.network.latent_size = 128
+  config.gate.on = method.startswith('vae_gan')  # as in the authors' code
   if method == 'vae_dis':
     config.first.steps = config.steps // 2
   return config.lock()

@@ -10,7 +10,7 @@ from configs import base
 def get_config(method='cvae_gan'):
   """The config of a method of methods.METHODS on the digits."""
   config = base.get_config(method)
-  config.steps = 1200
+  config.steps = 1000
   config.ema_decay = 0.99
   config.data.name, config.data.held_out = 'digits', 'test'
   config.data.image_size, config.data.channels = 16, 1
@@ -23,5 +23,5 @@ def get_config(method='cvae_gan'):
     config.method.encoder.kl = 0.5
   if method == 'vae_dis':
     config.first.steps = 200
-  config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 50, 200
+  config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 25, 200
   return config.lock()

@@ -32,6 +32,8 @@ CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest b
 
 
 def main():
+  if not OUT.value or pathlib.Path(OUT.value).is_dir() or not pathlib.Path(OUT.value).absolute().parent.is_dir():
+    raise ValueError(f'--out={OUT.value}: name a PNG file in a folder that exists')
   from vaegan_jax import images, sample
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
@@ -39,8 +41,10 @@ def main():
   scale = SCALE.value or max(1, 64 // size)
   given = dict(labels=LABELS.value, attributes=attributes())
   if MODE.value == 'sample':
-    n = N.value or (len(LABELS.value) if LABELS.value else 64)
-    grid = images.grid(model.sample(n, seed=SEED.value, **given), COLUMNS.value or columns(n), scale=scale)
+    classes = model.about['size'] if model.about['condition'] == 'label' and not LABELS.value else 0
+    across = classes if 0 < classes <= 16 else 0  # a column a class
+    n = N.value or len(LABELS.value or []) or 8 * (across or 8)
+    grid = images.grid(model.sample(n, seed=SEED.value, **given), COLUMNS.value or across or columns(n), scale=scale)
   elif MODE.value == 'reconstruct':
     originals, known = sample.pictures_of(model, IMAGES.value, N.value or 32, **given)
     grid = images.reconstruction_grid(originals, model.reconstruct(originals, **known), scale=scale)

@@ -64,7 +64,7 @@ def test_command_line(arguments, words):
     ('data.condition', 'attributes', 'need shuffled'), ('parallel', 'xmap', 'mesh, pmap'),
     ('dtype', 'float16', 'bfloat16'), ('normalise.critics', 'both', 'joint, apart'), ('adversarial', 'bcee', 'did you mean bce?'),
     ('first.steps', 10, 'first phase'), ('match_c_decay', 2., 'at most'), ('keep_checkpoints', 0, 'more than 0'),
-    ('optimizer.b1', 1.5, 'at most 1'), ('method.generator.pixel', float('nan'), 'finite'),
+    ('optimizer.b1', 1., 'at most 1'), ('optimizer.eps', 1e-300, 'more than'), ('method.generator.pixel', float('nan'), 'finite'),
     ('data.split', 'trainn', 'train, test'), ('data.path', 'x', 'folder')])
 def test_values_are_refused_before_anything_is_written(path, value, words, tmp_path):
   config = digits()

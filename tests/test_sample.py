@@ -21,7 +21,7 @@ def saved(workdir, method, about, **changes):
     config.update_from_flattened_dict(changes)
   phases = build.phases(config, about['size'])
   state = build.init(config, about['size'], phases)(jax.random.key(0))
-  checkpoint.save(workdir, 7, state, keep=1, config=build.to_dict(config), about=about)()
+  checkpoint.save(workdir, 7, state, keep=1, config=build.to_dict(config), about=about).result()
   return workdir
 
 

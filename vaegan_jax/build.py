@@ -25,23 +25,23 @@ MAY_CHANGE = ('steps', 'parallel', 'log_every_steps', 'sample_every_steps', 'sav
               'keep_checkpoints', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.path',
               'data.held_out')
 
-positive, not_negative, share = (0, math.inf), (-1e-300, math.inf), (-1e-300, 1.)
+positive, not_negative, decay = (0, math.inf), (-1e-300, math.inf), (-1e-300, 1 - 1e-9)
 # Allowed values by field: a tuple of names, or an open lower and a closed upper bound.
 ALLOWED = {
     'seed': (-1, 2**32 - 1), 'steps': positive, 'batch_size': positive,
-    'parallel': tuple(devices.PARALLEL), 'dtype': ('float32', 'bfloat16'), 'ema_decay': (-1e-300, 1 - 1e-9),
+    'parallel': tuple(devices.PARALLEL), 'dtype': ('float32', 'bfloat16'), 'ema_decay': decay,
     'first.steps': (-1, math.inf),
     'data.image_size': (16, 32, 64, 128), 'data.channels': (1, 3),
     'data.condition': ('none', 'label', 'attributes'),
-    'network.name': tuple(NETWORKS), 'network.latent_size': positive, 'network.width': positive,
-    'network.encoder_units': positive,
+    'network.name': tuple(NETWORKS), 'network.latent_size': (0, 65536), 'network.width': (0, 64),
+    'network.encoder_units': (0, 1e6),
     'normalise.makers': ('joint', 'apart'), 'normalise.critics': ('joint', 'apart'),
     'adversarial': tuple(wiring.ADVERSARIAL), 'prior_condition': tuple(PRIOR_CONDITIONS),
-    'match_d_decay': (-1e-300, 1 - 1e-9), 'match_c_decay': (-1e-300, 1 - 1e-9),
+    'match_d_decay': decay, 'match_c_decay': decay,
     'optimizer.name': optim.OPTIMIZERS, 'optimizer.learning_rate': positive,
     **{f'optimizer.factor.{n}': not_negative for n in wiring.MAKERS + wiring.CRITICS},
     'optimizer.schedule': optim.SCHEDULES, 'optimizer.end': not_negative,
-    'optimizer.b1': share, 'optimizer.b2': share, 'optimizer.decay': share, 'optimizer.eps': positive,
+    'optimizer.b1': decay, 'optimizer.b2': decay, 'optimizer.decay': decay, 'optimizer.eps': (1e-30, 1.),
     'optimizer.weight_decay': not_negative, 'optimizer.clip_norm': not_negative,
     'gate.equilibrium': positive, 'gate.margin': not_negative,
     'log_every_steps': positive, 'sample_every_steps': positive, 'save_every_steps': positive,
@@ -70,12 +70,15 @@ def check(config):
     networks(config, wiring.networks_of(wiring.losses_of(table)))
   if not method(config):
     raise ValueError('config.method has no loss left: nothing would be trained')
+  if 'generator' not in wiring.networks_of(wiring.losses_of(method(config))):
+    raise ValueError('config.method has no loss left that sees images of a generator')
   if bool(method(config.first)) != bool(config.first.steps) or config.first.steps >= config.steps:
     raise ValueError(
         f'--config.first.steps={config.first.steps}: a method with a first phase ({config.method_name}: '
         f'{config.first.method_name or "none"}) needs from 1 to config.steps - 1 = {config.steps - 1}, others 0')
-  if config.gate.on and 'real' not in wiring.losses_of(method(config)):
-    raise ValueError('--config.gate.on needs a discriminator, which this method has not')
+  named = wiring.losses_of(method(config))
+  if config.gate.on and not ('real' in named and {'fake_recon', 'fake_prior'} & set(named)):
+    raise ValueError('--config.gate.on needs the losses real and fake_recon or fake_prior, which this method has not')
   if config.prior_condition == 'uniform' and config.data.condition == 'attributes':
     raise ValueError('--config.prior_condition=uniform draws one class; attributes need shuffled')
   if config.batch_size % jax.device_count():

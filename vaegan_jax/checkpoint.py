@@ -7,6 +7,7 @@ A checkpoint exists once its manifest does: Orbax commits a directory atomically
 checksum its data, and takes any directory with a number for a step. What has no manifest is an
 unfinished save, and is written anew.
 """
+from concurrent import futures
 import hashlib
 import json
 import logging
@@ -25,17 +26,20 @@ def steps(workdir):
   """The steps of the checkpoints in `workdir`, ascending; [] where there is none."""
   folder = pathlib.Path(workdir) / FOLDER
   names = [p.stem for p in folder.glob('*.json')] if folder.is_dir() else []
-  return sorted(int(n) for n in names if n.isdigit() and (folder / n).is_dir())
+  return sorted(int(n) for n in names if n.isascii() and n.isdigit() and str(int(n)) == n and (folder / n).is_dir())
 
 
 def manifest(workdir, step):
   """The manifest of a checkpoint: dict(step, files, config, about)."""
   path = pathlib.Path(workdir) / FOLDER / f'{step}.json'
   try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as e:
+    read = json.loads(path.read_text())
+    if not all(isinstance(read[key], dict) and read[key] for key in ('files', 'config', 'about')):
+      raise ValueError('it is incomplete')
+    return read
+  except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(f'{path} cannot be read ({e}): the checkpoint of step {step} is damaged; '
-                     f'{intact_steps(workdir, step)}') from e
+                     'restore the file, or take another step') from e
 
 
 def damage(workdir, step):
@@ -43,7 +47,7 @@ def damage(workdir, step):
   folder = pathlib.Path(workdir) / FOLDER / str(step)
   try:
     listed = manifest(workdir, step)['files']
-  except (ValueError, KeyError) as e:
+  except ValueError as e:
     return str(e)
   for name, digest in listed.items():
     path = folder / name
@@ -67,15 +71,15 @@ def sha256(path):
 
 
 def save(workdir, step, state, *, keep, config, about):
-  """Begins to save `state` (at rest, see parallel.py) in the background; returns finish().
+  """Begins to save `state` (at rest, see parallel.py) in the background; returns a Future.
 
-  finish() waits for the write, gives the checkpoint its manifest, and deletes all but the newest
-  `keep`; a checkpoint does not exist before. Every process of a run calls both alike.
+  When it is done the checkpoint has its manifest, and all but the newest `keep` are deleted. Every
+  process of a run calls this alike, and waits for the save before.
 
   Args:
     config: dict that rebuilds the networks.
     about: dict of what else sampling needs, for JSON.
-  Raises:
+  Raises (the Future's result):
     OSError, ValueError: the disk is full or failed; older checkpoints are intact.
   """
   folder = pathlib.Path(workdir).absolute() / FOLDER / str(step)
@@ -87,17 +91,19 @@ def save(workdir, step, state, *, keep, config, about):
   barrier(f'save {step}')
   response = ocp.save_async(folder, vars(state))
 
-  def finish():
-    response.result()
+  def commit():
+    response.result()  # on the first process: all of them have written, and Orbax has committed
     if first:
       files = {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob('*')) if p.is_file()}
       write_json(folder.with_suffix('.json'), dict(step=step, files=files, config=config, about=about))
       for old in steps(workdir)[:-keep]:
         folder.with_name(f'{old}.json').unlink()
         shutil.rmtree(folder.with_name(str(old)))
-    barrier(f'saved {step}')
 
-  return finish
+  writer = futures.ThreadPoolExecutor(1)
+  done = writer.submit(commit)
+  writer.shutdown(wait=False)
+  return done
 
 
 def newest(workdir, *, strict=False):
@@ -140,7 +146,7 @@ def write_json(path, value):
   """Writes JSON so that a reader sees the whole of it or nothing."""
   path = pathlib.Path(path)
   part = path.with_name(f'.{path.name}.{os.getpid()}')
-  part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + '\n')
+  part.write_text(json.dumps(value, indent=1) + '\n')
   os.replace(part, path)
 
 

@@ -54,9 +54,11 @@ def read_flags(argv):
 def value_of(name):
   """A flag's value. ValueError in one line for a config file that could not be loaded."""
   try:
-    return flags.FLAGS[name].value
-  except OSError as e:
-    raise ValueError(f'--{name}: ' + ' '.join(str(e).split()).split('Failed ')[-1]) from e
+    value = flags.FLAGS[name].value
+    getattr(value, 'lock', None)  # a config that could not be loaded raises when it is looked at
+    return value
+  except Exception as e:  # a config file is a program: it may raise anything
+    raise ValueError(f'--{name}: ' + ' '.join(str(e).split()).split('Failed ')[-1] or type(e).__name__) from e
 
 
 def keep_compiled_programs():

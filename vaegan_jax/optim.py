@@ -13,7 +13,7 @@ def learning_rate(schedule, start, *, end, steps):
   `larsen` is the annealing of the authors' code, start - (t / steps)^0.75 (start - end); they step
   it once every 250 updates, here it is continuous. `cosine` goes from start to end alike.
   """
-  if schedule == 'constant':
+  if schedule == 'constant' or not start:
     return optax.schedules.constant_schedule(start)
   if schedule == 'cosine':
     return optax.schedules.cosine_decay_schedule(start, steps, alpha=end / start)

@@ -5,6 +5,7 @@
 """
 import functools
 import pathlib
+import re
 from typing import NamedTuple
 
 import jax
@@ -113,6 +114,8 @@ def forward(network, weights, x, c):
 
 def latents(n, size, seed):
   """z float32 [n, size] ~ N(0, I); the first rows do not depend on n."""
+  if not 0 <= seed < 2**32:
+    raise ValueError(f'seed={seed}: use 0 to 2**32 - 1')
   key = jax.random.key(seed)
   draw = jax.jit(lambda i: jax.random.normal(jax.random.fold_in(key, i), (BATCH, size)))
   return np.concatenate([draw(i) for i in range(-(-n // BATCH))])[:n] if n else np.zeros((0, size), np.float32)
@@ -135,6 +138,8 @@ def condition(about, n, labels=None, attributes=None, seed=0):
       labels = np.arange(size)
     if np.ndim(labels) == 2:
       return rows_of(labels, n, size)
+    if not np.size(labels):
+      raise ValueError('there are no labels in labels')
     chosen = [class_number(label, names) for label in (labels if np.ndim(labels) else [labels])]
     return np.eye(size, dtype=np.float32)[np.resize(chosen, n)]
   if attributes is not None and not isinstance(attributes, dict):
@@ -158,9 +163,9 @@ def rows_of(rows, n, size):
 
 def class_number(label, names):
   """The number of a class given by number or by name."""
-  if str(label) in names:
-    return names.index(str(label))
-  number = int(label) if str(label).lstrip('-').isdigit() else -1
+  if isinstance(label, str) and label in names:
+    return names.index(label)
+  number = int(label) if re.fullmatch('-?[0-9]+', str(label)) else -1
   if not 0 <= number < len(names):
     raise ValueError(f'there is no class {label!r}{build.closest(label, names)}; '
                      f'classes are 0 to {len(names) - 1}: {", ".join(names[:50])}')
@@ -189,9 +194,10 @@ def pictures_of(model, path, n, labels=None, attributes=None):
       raise ValueError('this model is conditional: give --labels of the images, or put them in class subfolders')
     c = condition(model.about, len(at), [dataset.class_names[i] for i in dataset.labels[at]])
   else:
-    if dataset.attribute_names != names:
+    if not set(names) <= set(dataset.attribute_names or []):
       raise ValueError('this model is conditional: give --attributes of the images')
-    c = condition(model.about, len(at), None, dataset.attributes[at])
+    columns = [dataset.attribute_names.index(name) for name in names]
+    c = condition(model.about, len(at), None, dataset.attributes[at][:, columns])
   return np.asarray(dataset.images[at]), named(model.about, c)
 
 

@@ -195,7 +195,7 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
     ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)).
     gate: None or a function of the terms, {network: bool[]}: a network that it holds back keeps its
       parameters and its optimizer's state to the bit.
-  A step whose gradients are not all finite changes nothing but the counters `step` and `skipped`.
+  A step whose gradients or new parameters are not all finite changes nothing but the counters `step` and `skipped`.
   The batch is dict(x=[B, H, W, C] uint8 or float in [-1, 1], c=[B] classes, [B, A] attributes or
   absent); `key` is the run's, the step folds its number in. Under pmap give the model axis_name;
   the gradients are then averaged here, and nowhere else.
@@ -210,7 +210,6 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
     norms = {f'gradient_{n}': optax.tree.norm(grad) for n, grad in grads.items()}
-    sound = jnp.isfinite(sum(norms.values()))
     params, opt_state = dict(state.params), dict(state.opt_state)
     held = gate(terms) if gate else {}
     for network, grad in grads.items():
@@ -222,6 +221,7 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
         params[network] = choose(go, params[network], state.params[network])
         opt_state[network] = choose(go, opt_state[network], state.opt_state[network])
         terms[f'update_{network}'] = go.astype(jnp.float32)
+    sound = jnp.isfinite(sum(norms.values()) + optax.tree.norm(params))
     decay = jnp.minimum(ema_decay, (1. + state.step) / (10. + state.step))
     ema = optax.incremental_update(averaged(params, stats), state.ema, 1. - decay)
     moved = state.replace(params=params, stats=stats, opt_state=opt_state, ema=ema, centres=centres)

@@ -26,6 +26,7 @@ from vaegan_jax import sample
 from vaegan_jax import step as stepping
 
 SKIPS = 10  # steps in a row without finite gradients that end a run
+AGREE_EVERY = 10  # steps between two moments when the hosts of a run ask each other for signals
 SHOWN = 64  # images in a grid without classes
 
 
@@ -86,10 +87,23 @@ def begin(config, workdir, strict):
       then = json.loads(path.read_text())
     except ValueError as e:
       raise ValueError(f'{path} cannot be read ({e}): is {workdir} a run\'s workdir?') from e
+    if not isinstance(then, dict):
+      raise ValueError(f'{path} holds no config: is {workdir} a run\'s workdir?')
     if differ := build.differences(config, then):
       raise ValueError(f'--workdir={workdir} holds a run of another config. Give another workdir, or '
                        'set back:\n  ' + '\n  '.join(differ[:10]))
   start = checkpoint.newest(workdir, strict=strict) or 0
+  if start and (differ := build.differences(config, checkpoint.manifest(workdir, start)['config'])):
+    raise ValueError(f'checkpoint {start} of {workdir} is of another config. Give another workdir, or '
+                     'set back:\n  ' + '\n  '.join(differ[:10]))
+  for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
+    if (workdir / name).exists() and not (workdir / name).is_dir():
+      raise ValueError(f'{workdir / name} is no folder: move it away, or give another workdir')
+  if not start and any(p.is_dir() and p.name.isdigit() for p in (workdir / checkpoint.FOLDER).glob('*')):
+    finished = [p.name for p in (workdir / checkpoint.FOLDER).glob('*/commit_success.txt')]
+    if len(finished) > 1:  # one may be a save that was killed before its manifest
+      raise ValueError(f'{workdir / checkpoint.FOLDER} has checkpoints without their manifests (N.json): put those back, '
+                       'or give another workdir')
   if start > config.steps:
     raise ValueError(f'{workdir} is at step {start} already: set --config.steps to more than that')
   if jax.process_index() == 0:
@@ -103,16 +117,21 @@ def begin(config, workdir, strict):
 def forget(path, step):
   """Drops the lines of a log that are later than `step`, and a last line that was cut off."""
   if path.exists():
-    lines = [line for line in path.read_text().splitlines(True) if line.endswith('\n')]
-    lines = [line for line in lines if json.loads(line)['step'] <= step]
+    def kept(line):
+      try:
+        return line.endswith('\n') and json.loads(line)['step'] <= step
+      except (ValueError, KeyError, TypeError):
+        return False
     part = path.with_suffix('.part')
-    part.write_text(''.join(lines))
+    part.write_text(''.join(filter(kept, path.read_text(errors='replace').splitlines(True))))
     os.replace(part, path)
 
 
 def run(config, workdir, dataset, shown, start, say):
   """Trains from step `start` to the end or to a signal; see train()."""
   about = build.about(config, dataset)
+  if start:
+    same_data(workdir, start, about)
   phases, key = build.phases(config, about['size']), jax.random.key(config.seed)
   init = build.init(config, about['size'], phases)
   if start:
@@ -146,6 +165,15 @@ def run(config, workdir, dataset, shown, start, say):
   return 0
 
 
+def same_data(workdir, step, about):
+  """None, or ValueError if the data's classes or attributes are not those of the checkpoint."""
+  then = checkpoint.manifest(workdir, step)['about']['names']
+  if then != about['names']:
+    other = sorted(set(then) ^ set(about['names']))
+    raise ValueError(f'{workdir} was trained on {len(then)} classes or attributes, the data has {len(about["names"])} '
+                     f'now ({", ".join(map(str, other[:10])) or "in another order"}): give back the data that it had, or another workdir')
+
+
 @contextlib.contextmanager
 def stop_signals():
   """A list that SIGTERM and Ctrl-C append their number to; the second one ends the process at once."""
@@ -168,11 +196,13 @@ def stop_asked(signals, step):
   """Whether to stop after `step`, alike on all processes of a run."""
   if jax.process_count() == 1:
     return bool(signals)
+  if step % AGREE_EVERY:
+    return False
   from jax.experimental import multihost_utils
-  stop = bool(signals) or multihost_utils.reached_preemption_sync_point(step)
-  if stop and not signals:
-    signals.append(signal.SIGTERM)
-  return stop
+  everyones = multihost_utils.process_allgather(np.asarray(signals[0] if signals else 0))
+  if everyones.any() and not signals:
+    signals.append(int(everyones.max()))
+  return bool(everyones.any())
 
 
 @contextlib.contextmanager
@@ -185,7 +215,7 @@ def reporting(config, workdir, about, shown, start, say):
 
   def finish_save():
     while saving:
-      saving.pop()()
+      saving.pop().result()
 
   def save(step, state):
     finish_save()
@@ -208,29 +238,32 @@ def reporting(config, workdir, about, shown, start, say):
 
   def report(step, state, terms, phase, stopping):
     last = step == config.steps
+    if saving and saving[0].done():
+      finish_save()  # raises here what went wrong with it
     if due(step, config.log_every_steps) or last or step == start + 1:
       terms = phase.parallel.take_terms(terms)
       skipped = int(np.max(jax.device_get(jax.tree.map(lambda a: a.addressable_data(0), state.skipped))))
       if first:
         speak(step, phase, state, terms)
-      if skipped >= SKIPS:
+      if skipped >= SKIPS or skipped and last:
         bad = [k for k, v in terms.items() if not np.isfinite(v)]
         raise FloatingPointError(
-            f'step {step}: the gradients have not been finite for {skipped} steps ({", ".join(bad)}). Nothing of '
+            f'step {step}: gradients or parameters have not been finite for {skipped} steps ({", ".join(bad)}). Nothing of '
             'them entered the state. Go on from the last checkpoint with a smaller '
             '--config.optimizer.learning_rate or with --config.optimizer.clip_norm=1')
-    show, keep = due(step, config.sample_every_steps) or last, due(step, config.save_every_steps) or last
-    if show or keep or stopping:
+    show = due(step, config.sample_every_steps) or last
+    keep = due(step, config.save_every_steps) or stopping or step == phase.until
+    if show or keep:
       resting = phase.parallel.take_state(state)
-      if keep or stopping or step == phase.until:
+      if keep:
         save(step, resting)
       if show and first:
         pictures(config, workdir, trained(config, about, resting, step), shown, board)
 
   try:
     yield report
-    finish_save()
   finally:
+    finish_save()
     if first:
       log.close()
       board.close()
