@@ -15,6 +15,7 @@ def get_config(method='cvae_gan'):
   config.data.image_size, config.data.channels = 32, 1
   config.network.latent_size, config.network.width = 64, 0.5
   config.network.encoder_units = 1024
+  config.gate.on = method.startswith('vae_gan')  # as in the authors' code
   if method == 'vae_dis':
     config.first.steps = config.steps // 2
   return config.lock()

@@ -47,6 +47,8 @@ def read_flags(argv):
     field = next((a.split('=')[0] for a in argv if re.search(rf'\.{word}(=|\.|$)', a)), word)
     raise ValueError(f'{field}: the config has no such field'
                      + (f'; did you mean {hint.group(1)}?' if hint else '')) from e
+  except Exception as e:  # a config file is a program: it may raise anything
+    raise ValueError(f'the config file cannot be loaded: {type(e).__name__}: {e}') from e
   if len(rest) > 1:
     raise ValueError(f'{rest[1]!r} is no flag: flags are written --name=value')
 
