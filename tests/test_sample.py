@@ -1,10 +1,8 @@
 """Trained models restored: what they give, and what they refuse."""
 import importlib
-import pathlib
 
 import jax
 import numpy as np
-from PIL import Image
 import pytest
 
 from vaegan_jax import build

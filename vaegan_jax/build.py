@@ -221,6 +221,11 @@ def optimizers(config, names):
   return {n: optim.optimizer(o.name, rate(n), **options) for n in names}
 
 
+def tables_of(config):
+  """The tables that a run is trained by, one after the other."""
+  return [table for table in (method(config.first), method(config)) if table]
+
+
 class Phase(NamedTuple):
   """A stretch of a run, trained by one table."""
   until: int  # step
@@ -233,7 +238,7 @@ def phases(config, size):
 
   size: of the condition (classes or attributes), 0 without.
   """
-  tables = [t for t in (method(config.first), method(config)) if t]
+  tables = tables_of(config)
   everything = wiring.losses_of(*tables)
   transformations = optimizers(config, {network for table in tables for network in table})
   draws = stepping.Draws(
@@ -251,7 +256,7 @@ def phases(config, size):
 
 def init(config, size, phases):
   """Function key -> TrainState at step 0, at rest on all devices, compiled."""
-  tables = [t for t in (method(config.first), method(config)) if t]
+  tables = tables_of(config)
   transformations = optimizers(config, {network for table in tables for network in table})
   whole = phases[-1].model._replace(losses=wiring.losses_of(*tables))
   function = lambda key: stepping.init_state(

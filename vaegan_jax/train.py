@@ -7,7 +7,6 @@
 import contextlib
 import fcntl
 import json
-import logging
 import os
 import pathlib
 import signal
