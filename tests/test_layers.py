@@ -11,6 +11,10 @@ PACKAGE = ROOT / 'vaegan_jax'
 
 # What each file may import of ours. Layers from below to above, and no circle.
 MAY = {
+    **{f'metrics.{name}': {'metrics.arrays', 'metrics.distances'} for name in (
+        'attributes', 'density_coverage', 'distances', 'diversity', 'frechet_distance', 'inception_score',
+        'kid', 'latents', 'modes', 'precision_recall', 'psnr', 'sharpness', 'ssim', 'top1')},
+    'metrics.arrays': set(),
     'losses': set(), 'methods': set(), 'images': set(), 'parallel': set(), 'optim': set(), 'checkpoint': set(),
     'command': set(), 'networks.layers': set(), 'networks.larsen': {'networks.layers'},
     'networks.bao': {'networks.layers'}, 'networks.mlp': {'networks.layers'},

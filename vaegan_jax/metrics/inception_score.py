@@ -1,0 +1,35 @@
+"""Inception-Score-like figure of generated images by any classifier (Salimans et al. 2016)."""
+import numpy as np
+
+from vaegan_jax.metrics import arrays
+
+
+def class_probabilities(logits):
+  """float64 [N, K], the softmax of logits [N, K]."""
+  logits = arrays.logits('logits', logits)
+  exponentials = np.exp(logits - logits.max(1, keepdims=True))
+  return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def inception_score(probabilities, *, splits=10, seed=0) -> tuple[float, float]:
+  """(mean, standard deviation) over splits of exp(mean KL(p(y|x) || p(y))), each in 1..K.
+
+  `probabilities` [N, K] of a classifier that the result must name: the Inception Score proper is that
+  of the Inception network on 50,000 images. p(y) is the mean over a split, so that splits must mix
+  the classes: images are shuffled by default_rng(seed) first; None keeps their order.
+  """
+  probabilities = arrays.probabilities('probabilities', probabilities)
+  if not 1 <= splits <= len(probabilities) // 2:
+    raise ValueError(f'{len(probabilities)} images do not make {splits} splits of 2 or more: give '
+                     'fewer splits')
+  if seed is not None:
+    probabilities = np.random.default_rng(seed).permutation(probabilities)
+  scores = [_score(part) for part in np.array_split(probabilities, splits)]
+  return float(np.mean(scores)), float(np.std(scores))
+
+
+def _score(part):
+  marginal = part.mean(0)
+  # A class of probability 0 adds nothing: 0 log 0 = 0.
+  ratio = np.divide(part, marginal, out=np.ones_like(part), where=part > 0)
+  return np.exp((part * np.log(ratio)).sum(1).mean())

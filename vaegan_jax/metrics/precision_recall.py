@@ -1,0 +1,27 @@
+"""Precision and recall of generated features by nearest neighbours (Kynkaanniemi et al. 2019)."""
+from typing import NamedTuple
+
+import numpy as np
+
+from vaegan_jax.metrics import arrays, distances
+
+
+class PrecisionRecall(NamedTuple):
+  precision: float  # share of fakes within the manifold of the real
+  recall: float  # share of real ones within the manifold of the fakes
+
+
+def precision_recall(real, fake, *, k=3) -> PrecisionRecall:
+  """Both in 0..1, of real [N, F] and fake [M, F].
+
+  The manifold of a set is the union of closed balls about its points, each reaching to the point's
+  k-th nearest neighbour, itself not counted. One outlier has a large ball: density is sturdier.
+  """
+  real, fake = distances.centred(*arrays.feature_pair(real, fake))
+  k = arrays.nearest(k, len(real), len(fake))
+  real_radii, fake_radii = distances.radii(real, k), distances.radii(fake, k)
+  precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
+  for block, distance in distances.blocks(real, fake):
+    precise |= (distance <= real_radii[block, None]).any(0)
+    recalled[block] = (distance <= fake_radii).any(1)
+  return PrecisionRecall(float(precise.mean()), float(recalled.mean()))

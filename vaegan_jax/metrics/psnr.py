@@ -1,0 +1,17 @@
+"""Peak signal-to-noise ratio of reconstructions."""
+import numpy as np
+
+from vaegan_jax.metrics import arrays
+
+
+def psnr(images, reference):
+  """float64 [N], in dB, of images and reference [N, H, W, C], both uint8 or both floats in [-1, 1].
+
+      10 log10(255^2 / mean over pixels and channels of the squared difference in grey levels)
+
+  Infinite for equal images. Mean over images of this, not of the error, is what tables report.
+  """
+  images, reference = arrays.image_pair('images', images, 'reference', reference)
+  error = np.square(images - reference).mean((1, 2, 3))
+  with np.errstate(divide='ignore'):
+    return 10. * np.log10(255.**2 / error)
