@@ -31,6 +31,7 @@ def get_config(method):
       data=dict(
           name='digits',  # see vaegan_jax/data.py
           path='',  # of a folder or zip of images, for name=folder
+          label_table='',  # .csv or .json of its labels, where it is not named as usual
           data_dir='',  # where TFDS keeps its sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
           cache_dir='',  # of decoded images; empty: $XDG_CACHE_HOME/vaegan_jax/data
           download=False,  # let TFDS download the set
@@ -71,3 +72,34 @@ def get_config(method):
       sample_every_steps=1000,
       save_every_steps=1000,
       keep_checkpoints=3))
+
+
+def halved_first_phase(config):
+  """`config`, locked; a method with a first phase gives it half of the steps."""
+  if config.first.method_name:
+    config.first.steps = config.steps // 2
+  return config.lock()
+
+
+def faces(method):
+  """What CelebA and LFW have in common: Larsen et al.'s faces at 64x64, with attributes."""
+  config = get_config(method)
+  config.steps = 37_500
+  config.data.image_size, config.data.channels = 64, 3
+  config.data.flip = True
+  if config.data.condition == 'label':
+    config.data.condition = 'attributes'
+  config.prior_condition = 'shuffled'
+  config.network.latent_size = 128
+  config.gate.on = method.startswith('vae_gan')  # as in the authors' code
+  return config
+
+
+def small_grey(method):
+  """What MNIST and Fashion-MNIST have in common: 28x28 with a border of zeros to 32x32."""
+  config = get_config(method)
+  config.data.held_out = 'test'
+  config.data.image_size, config.data.channels = 32, 1
+  config.network.latent_size, config.network.width = 64, 0.5
+  config.network.encoder_units = 1024
+  return config

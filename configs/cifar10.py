@@ -16,6 +16,4 @@ def get_config(method='cvae_gan'):
   config.data.flip = True
   config.network.latent_size = 128
   config.network.encoder_units = 1024
-  if method == 'vae_dis':
-    config.first.steps = config.steps // 2
-  return config.lock()
+  return base.halved_first_phase(config)

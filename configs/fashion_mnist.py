@@ -10,12 +10,7 @@ from configs import base
 
 def get_config(method='cvae_gan'):
   """The config of a method of methods.METHODS on Fashion-MNIST."""
-  config = base.get_config(method)
-  config.data.name, config.data.held_out = 'fashion_mnist', 'test'
-  config.data.image_size, config.data.channels = 32, 1
-  config.network.latent_size, config.network.width = 64, 0.5
-  config.network.encoder_units = 1024
+  config = base.small_grey(method)
+  config.data.name = 'fashion_mnist'
   config.gate.on = method.startswith('vae_gan')  # as in the authors' code
-  if method == 'vae_dis':
-    config.first.steps = config.steps // 2
-  return config.lock()
+  return base.halved_first_phase(config)

@@ -15,6 +15,4 @@ def get_config(method='cvae_gan'):
   config.data.name = 'folder'
   config.data.image_size, config.data.channels = 64, 3
   config.network.latent_size = 128
-  if method == 'vae_dis':
-    config.first.steps = config.steps // 2
-  return config.lock()
+  return base.halved_first_phase(config)

@@ -12,16 +12,6 @@ from configs import base
 
 def get_config(method='vae_gan'):
   """The config of a method of methods.METHODS on LFW."""
-  config = base.get_config(method)
-  config.steps = 37_500
+  config = base.faces(method)
   config.data.name = 'lfw64'
-  config.data.image_size, config.data.channels = 64, 3
-  config.data.flip = True
-  if config.data.condition == 'label':
-    config.data.condition = 'attributes'
-  config.prior_condition = 'shuffled'
-  config.network.latent_size = 128
-  config.gate.on = method.startswith('vae_gan')  # as in the authors' code
-  if method == 'vae_dis':
-    config.first.steps = config.steps // 2
-  return config.lock()
+  return base.halved_first_phase(config)

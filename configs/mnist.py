@@ -10,11 +10,6 @@ from configs import base
 
 def get_config(method='cvae_gan'):
   """The config of a method of methods.METHODS on MNIST."""
-  config = base.get_config(method)
-  config.data.name, config.data.held_out = 'mnist', 'test'
-  config.data.image_size, config.data.channels = 32, 1
-  config.network.latent_size, config.network.width = 64, 0.5
-  config.network.encoder_units = 1024
-  if method == 'vae_dis':
-    config.first.steps = config.steps // 2
-  return config.lock()
+  config = base.small_grey(method)
+  config.data.name = 'mnist'
+  return base.halved_first_phase(config)

@@ -13,15 +13,6 @@ from vaegan_jax import cache, data
 
 
 @pytest.fixture
-def load(tmp_path):
-  """load of a folder or zip, with a cache of its own."""
-  def call(path, size=8, channels=1, **options):
-    return data.load('folder', path=str(path), image_size=size, channels=channels,
-                     cache_dir=str(tmp_path / '.cache'), **options)
-  return call
-
-
-@pytest.fixture
 def decodes(monkeypatch):
   return counted_decodes(monkeypatch)
 

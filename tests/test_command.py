@@ -147,7 +147,8 @@ def test_configs_of_every_method_can_be_built(file):
 
 def test_base_config_names_only_fields_that_are_checked_or_free():
   """A field that is added to the base must be given its allowed values, or be named here as free."""
-  free = {'method_name', 'first.method_name', 'data.name', 'data.path', 'data.data_dir', 'data.cache_dir', 'data.download',
-          'data.split', 'data.held_out', 'data.attributes', 'data.flip', 'network.conditional_discriminator', 'gate.on'}
+  free = {'method_name', 'first.method_name', 'data.name', 'data.path', 'data.label_table', 'data.data_dir',
+          'data.cache_dir', 'data.download', 'data.split', 'data.held_out', 'data.attributes', 'data.flip',
+          'network.conditional_discriminator', 'gate.on'}
   for path, _ in build.fields(base.get_config('cvae_gan')):
     assert path in build.ALLOWED or path in free or path.startswith('method.'), path

@@ -15,15 +15,6 @@ from tests.files import encoded, write, zipped
 from vaegan_jax import data, folders
 
 
-@pytest.fixture
-def load(tmp_path):
-  """load of a folder or zip, with a cache of its own."""
-  def call(path, size=8, channels=1, **options):
-    return data.load('folder', path=str(path), image_size=size, channels=channels,
-                     cache_dir=str(tmp_path / '.cache'), **options)
-  return call
-
-
 def values(dataset):
   return dataset.images[:, 0, 0, 0].tolist()
 

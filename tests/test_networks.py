@@ -245,6 +245,21 @@ def test_the_transposed_convolution_under_vmap_pmap_bfloat16_and_twice():
   close(twice(own), twice(native), 1e-4)
 
 
+@pytest.mark.parametrize('k, strides', [(5, 2), (5, 1), (3, 1), (1, 1), (11, 4)])
+def test_gradients_of_the_convolution_are_those_of_lax(monkeypatch, k, strides):
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)  # as on a machine of one CPU: in chunks
+  monkeypatch.setattr(layers, 'CHUNK', 2)
+  padding = ((k // 2, k // 2),) * 2
+  own = lambda x, kernel: layers.conv(x, kernel, (strides, strides), padding)
+  native = lambda x, kernel: lax.conv_general_dilated(
+      x, kernel, (strides, strides), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  x = jax.random.normal(jax.random.key(0), (5, 12, 12, 3))
+  kernel = jax.random.normal(jax.random.key(1), (k, k, 3, 4))
+  np.testing.assert_array_equal(own(x, kernel), native(x, kernel))
+  jax.tree.map(close, *(jax.jit(sines(f))(x, kernel) for f in (own, native)))
+  assert str(jax.make_jaxpr(sines(own))(x, kernel)).count('conv_general_dilated') > 3 or k == 1
+
+
 @pytest.mark.parametrize('strides', (1, 2))
 def test_pool_is_max_pool_and_so_is_its_gradient(strides):
   x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3)) - 3.  # below the zeros of wrong padding

@@ -68,15 +68,15 @@ def check(config):
   for prefix, table in (('method', method(config)), ('first.method', method(config.first))):
     check_method(prefix, table, config.data.condition)
     networks(config, wiring.networks_of(wiring.losses_of(table)))
-  if not method(config):
+  named = wiring.losses_of(method(config))
+  if not named:
     raise ValueError('config.method has no loss left: nothing would be trained')
-  if 'generator' not in wiring.networks_of(wiring.losses_of(method(config))):
+  if 'generator' not in wiring.networks_of(named):
     raise ValueError('config.method has no loss left that sees images of a generator')
   if bool(method(config.first)) != bool(config.first.steps) or config.first.steps >= config.steps:
     raise ValueError(
         f'--config.first.steps={config.first.steps}: a method with a first phase ({config.method_name}: '
         f'{config.first.method_name or "none"}) needs from 1 to config.steps - 1 = {config.steps - 1}, others 0')
-  named = wiring.losses_of(method(config))
   if config.gate.on and not ('real' in named and {'fake_recon', 'fake_prior'} & set(named)):
     raise ValueError('--config.gate.on needs the losses real and fake_recon or fake_prior, which this method has not')
   if config.prior_condition == 'uniform' and config.data.condition == 'attributes':
@@ -149,7 +149,7 @@ def dataset(config, split='', scratch=''):
   d = config.data
   return datasets.load(
       d.name, image_size=d.image_size, channels=d.channels, split=split or d.split, path=d.path,
-      data_dir=d.data_dir, cache_dir=d.cache_dir, download=d.download, attributes=tuple(d.attributes), scratch=scratch)
+      label_table=d.label_table, data_dir=d.data_dir, cache_dir=d.cache_dir, download=d.download, attributes=tuple(d.attributes), scratch=scratch)
 
 
 def own_images(config, path):

@@ -1,4 +1,5 @@
 """A script's frame: flags read, mistakes told in one line with the remedy, exit codes."""
+import logging
 import os
 import pathlib
 import re
@@ -20,6 +21,7 @@ def run(main, *, needs=None):
   Args:
     needs: {flag: message if it is not given}.
   """
+  logging.getLogger('vaegan_jax').setLevel(logging.INFO)  # what takes long says how far it is
   try:
     read_flags(sys.argv)
     for name, message in (needs or {}).items():

@@ -75,6 +75,12 @@ def claimed(workdir):
     yield
 
 
+def check_same(config, then, what):
+  """None, or ValueError where the config `then` makes another run than `config`."""
+  if differ := build.differences(config, then):
+    raise ValueError(f'{what} of another config. Give another workdir, or set back:\n  ' + '\n  '.join(differ[:10]))
+
+
 def begin(config, workdir, strict):
   """The step to go on from, 0 in a new workdir, which gets its config.json here.
 
@@ -88,13 +94,10 @@ def begin(config, workdir, strict):
       raise ValueError(f'{path} cannot be read ({e}): is {workdir} a run\'s workdir?') from e
     if not isinstance(then, dict):
       raise ValueError(f'{path} holds no config: is {workdir} a run\'s workdir?')
-    if differ := build.differences(config, then):
-      raise ValueError(f'--workdir={workdir} holds a run of another config. Give another workdir, or '
-                       'set back:\n  ' + '\n  '.join(differ[:10]))
+    check_same(config, then, f'--workdir={workdir} holds a run')
   start = checkpoint.newest(workdir, strict=strict) or 0
-  if start and (differ := build.differences(config, checkpoint.manifest(workdir, start)['config'])):
-    raise ValueError(f'checkpoint {start} of {workdir} is of another config. Give another workdir, or '
-                     'set back:\n  ' + '\n  '.join(differ[:10]))
+  if start:
+    check_same(config, checkpoint.manifest(workdir, start)['config'], f'checkpoint {start} of {workdir} is')
   for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
     if (workdir / name).exists() and not (workdir / name).is_dir():
       raise ValueError(f'{workdir / name} is no folder: move it away, or give another workdir')

@@ -49,7 +49,7 @@ CLASSIFIER = {
 GENERATOR = {16: 3, 32: 4, 64: 5, 128: 6}
 DISCRIMINATOR = {16: 2, 32: 3, 64: 4, 128: 5}
 
-Conv = functools.partial(nn.Conv, kernel_init=layers.dcgan_normal)
+Conv = functools.partial(nn.Conv, conv_general_dilated=layers.conv_of_linen, kernel_init=layers.dcgan_normal)
 Dense = functools.partial(nn.Dense, kernel_init=layers.dcgan_normal)
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 

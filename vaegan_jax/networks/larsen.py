@@ -16,7 +16,9 @@ from vaegan_jax.networks import layers
 STRIDED = {16: 2, 32: 3, 64: 3, 128: 4}  # layers of stride 2, by image size
 CONV, FULL = 1e-6, 1e-5  # epsilon of batch norm after convolutions and after full layers
 
-Conv = functools.partial(nn.Conv, kernel_size=(5, 5), padding=2, kernel_init=layers.uniform_fan_in)
+Conv = functools.partial(
+    nn.Conv, kernel_size=(5, 5), padding=2, kernel_init=layers.uniform_fan_in,
+    conv_general_dilated=layers.conv_of_linen)
 Dense = functools.partial(nn.Dense, kernel_init=layers.uniform_fan_in)
 
 
