@@ -12,7 +12,7 @@ from PIL import Image
 import pytest
 
 from tests.files import encoded, write, zipped
-from vaegan_jax import data, folders
+from vaegan_jax import folders
 
 
 def values(dataset):
