@@ -14,7 +14,8 @@ MAY = {
     **{f'metrics.{name}': {'metrics.arrays', 'metrics.distances'} for name in (
         'attributes', 'density_coverage', 'distances', 'diversity', 'frechet_distance', 'inception_score',
         'kid', 'latents', 'modes', 'precision_recall', 'psnr', 'sharpness', 'ssim', 'top1')},
-    'metrics.arrays': set(),
+    'metrics.arrays': set(), 'features.classifier': {'losses'}, 'features.torch_file': set(),
+    'features.efficientnet': {'features.torch_file'}, 'features.inception': {'features.torch_file'},
     'losses': set(), 'methods': set(), 'images': set(), 'parallel': set(), 'optim': set(), 'checkpoint': set(),
     'command': set(), 'networks.layers': set(), 'networks.larsen': {'networks.layers'},
     'networks.bao': {'networks.layers'}, 'networks.mlp': {'networks.layers'},
