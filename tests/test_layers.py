@@ -24,6 +24,8 @@ MAY = {
     'model': {'losses'}, 'step': {'losses', 'model', 'networks.layers'},
     'build': {'data', 'losses', 'model', 'optim', 'parallel', 'step', 'networks.bao', 'networks.larsen'},
     'sample': {'build', 'checkpoint', 'step'},
+    'edit': set(), 'evaluate': {'build', 'metrics', 'features.classifier'},
+    'study': {'build', 'checkpoint', 'evaluate', 'images', 'sample', 'train'},
     'dry_run': {'build'},
     'train': {'build', 'checkpoint', 'data', 'images', 'sample', 'step'}}
 

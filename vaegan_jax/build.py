@@ -1,4 +1,5 @@
 """From a configuration to the objects of a run. No other file of the library reads a ConfigDict."""
+import ast
 import difflib
 import functools
 import json
@@ -130,6 +131,28 @@ def method(config):
 def to_dict(config):
   """The config as plain dicts and lists, as JSON keeps them."""
   return json.loads(config.to_json_best_effort())
+
+
+def with_settings(config, settings):
+  """A locked copy of a config with {dotted field: value} set; text is read as Python's numbers and names.
+
+  Raises ValueError for a field that the config has not, or a value of another type.
+  """
+  changed, known = config.copy_and_resolve_references(), dict(fields(config))
+  for path, value in settings.items():
+    if path not in known:
+      raise ValueError(f'--set={path}={value}: the config has no such field{closest(path, known)}')
+    kind = type(known[path])
+    if isinstance(value, str) and kind is not str:
+      try:
+        value = ast.literal_eval(value)
+      except (ValueError, SyntaxError) as e:
+        raise ValueError(f'--set={path}={value}: give a {kind.__name__}') from e
+    value = kind(value) if (kind, type(value)) in ((float, int), (tuple, list)) else value
+    if type(value) is not kind:
+      raise ValueError(f'--set={path}={value}: give a {kind.__name__}, not a {type(value).__name__}')
+    changed.update_from_flattened_dict({path: value})
+  return changed.lock()
 
 
 def from_dict(values):

@@ -72,3 +72,25 @@ def keep_compiled_programs():
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
     jax.config.update('jax_compilation_cache_dir', str(home / 'vaegan_jax' / 'xla'))
+
+
+def define_study_flags(name, data):
+  """Flags of a script that trains several runs: --data --seeds --fast --set --n --workdir."""
+  flags.DEFINE_string('data', data, 'Data set: the name of a file in configs/.')
+  flags.DEFINE_integer('seeds', 3, 'Seeds of each method, from 0 on.', lower_bound=1)
+  flags.DEFINE_bool('fast', False, 'Minutes on two CPU cores, in place of the full settings.')
+  flags.DEFINE_multi_string('set', [], 'Field of every config: --set=steps=500 --set=network.width=0.25.')
+  flags.DEFINE_integer('n', 2000, 'Images generated and compared by the metrics.', lower_bound=10)
+  flags.DEFINE_integer('judge_steps', 2000, 'Steps that each judge is trained.', lower_bound=1)
+  flags.DEFINE_string('workdir', f'runs/{name}', 'Gets each run, the table and the pictures.')
+
+
+def study_settings(fast):
+  """{dotted field: value} of a study's runs: `fast` ones if --fast is given, then those of --set."""
+  settings = dict(fast) if flags.FLAGS.fast else {}
+  for pair in flags.FLAGS.set:
+    path, equals, value = pair.partition('=')
+    if not equals:
+      raise ValueError(f'--set={pair}: write --set=field=value')
+    settings[path] = value
+  return settings

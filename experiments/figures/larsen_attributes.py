@@ -1,0 +1,57 @@
+"""Visual attribute vectors (Larsen et al. 2016, section 4.1 and its figure): attributes added to faces.
+
+    python experiments/figures/larsen_attributes.py --workdir=runs/faces --out=attributes.png
+
+A vector is the mean latent of training images with an attribute minus that of those without it. One row a
+held-out face: the face, its reconstruction, then the reconstruction with each vector added; the columns'
+attributes are printed. For unconditional runs with an encoder, on data with attributes.
+"""
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+from absl import flags  # noqa: E402
+
+from vaegan_jax import command  # noqa: E402
+
+# The 18 of the authors' code.
+ATTRIBUTES = (
+    'Bald', 'Bangs', 'Black_Hair', 'Blond_Hair', 'Bushy_Eyebrows', 'Eyeglasses', 'Gray_Hair', 'Heavy_Makeup',
+    'High_Cheekbones', 'Male', 'Mustache', 'Pale_Skin', 'Rosy_Cheeks', 'Smiling', 'Straight_Hair', 'Wavy_Hair',
+    'Wearing_Lipstick', 'Young')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of experiments/train.py.')
+OUT = flags.DEFINE_string('out', None, 'PNG to write.')
+NAMES = flags.DEFINE_list('attributes', list(ATTRIBUTES), 'Attributes, a column each.')
+FACES = flags.DEFINE_integer('faces', 8, 'Rows.', lower_bound=1)
+N = flags.DEFINE_integer('n', 10_000, 'Training images that the vectors are computed from (the authors\' 10,000).')
+STRENGTH = flags.DEFINE_float('strength', 1., 'Factor on the vectors; the authors add them once.')
+
+
+def main():
+  import numpy as np
+  from vaegan_jax import build, edit, images, sample
+  command.keep_compiled_programs()
+  model = sample.restore(WORKDIR.value)
+  if model.about['condition'] != 'none':
+    raise ValueError(f'{WORKDIR.value} was trained with attributes or classes: use sample.py --attributes instead')
+  config = build.from_dict(model.config)
+  seen = build.dataset(config)
+  unknown = [name for name in NAMES.value if name not in (seen.attribute_names or [])]
+  if unknown:
+    raise ValueError(f'--attributes: {seen.name} has no {unknown[0]}; it has {", ".join(seen.attribute_names or ["none"])}')
+  columns = [seen.attribute_names.index(name) for name in NAMES.value]
+  vectors = edit.attribute_vectors(model, seen.images[:N.value], seen.attributes[:N.value][:, columns])
+  faces, _ = sample.pictures_of(model, '', FACES.value)
+  mean, _ = model.encode(faces)
+  edited = [model.decode(mean + STRENGTH.value * v) for v in vectors]
+  rows = np.stack([faces, model.decode(mean), *edited], 1)
+  images.save_png(OUT.value, images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1],
+                                         scale=max(1, 64 // config.data.image_size)))
+  print(f'{OUT.value}: columns are the face, its reconstruction, then with more of {", ".join(NAMES.value)}')
+  return 0
+
+
+if __name__ == '__main__':
+  command.run(main, needs=dict(
+      workdir='--workdir is missing: name the folder of a run', out='--out is missing: name a PNG to write'))

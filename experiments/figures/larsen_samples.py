@@ -1,0 +1,46 @@
+"""Samples and reconstructions of VAE, VAE_Dis_l, VAE/GAN and GAN side by side (Larsen et al. 2016, section 4.1).
+
+    python experiments/figures/larsen_samples.py --data=digits --fast
+    python experiments/figures/larsen_samples.py --data=celeba64
+
+Trains each method, and writes to WORKDIR samples.png (two rows of samples each of VAE, VAE_Dis_l, VAE/GAN, GAN),
+reconstructions.png (originals, then a row each of VAE, VAE_Dis_l, VAE/GAN), table.md and table.json.
+"""
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+from absl import flags  # noqa: E402
+
+from vaegan_jax import command  # noqa: E402
+
+FLAGS = flags.FLAGS
+command.define_study_flags('larsen_samples', 'digits')
+METHODS = {name: (name, {}) for name in ('vae', 'vae_dis', 'vae_gan', 'gan')}
+FAST = {'steps': 1500, 'data.image_size': 16, 'network.width': 0.25, 'network.latent_size': 32,
+        'ema_decay': 0.99, 'sample_every_steps': 500, 'save_every_steps': 500}
+COLUMNS = (
+    ('Frechet distance', 'samples', 'frechet_distance', '.3g'), ('precision', 'samples', 'precision', '.2f'),
+    ('recall', 'samples', 'recall', '.2f'), ('sharpness / real', 'ratio', 'gradient_energy', '.2f'),
+    ('reconstructions: Frechet distance', 'reconstructions', 'frechet_distance', '.3g'),
+    ('PSNR, dB', 'reconstructions', 'psnr', '.2f'), ('SSIM', 'reconstructions', 'ssim', '.3f'),
+    ('sharpness', 'reconstructions', 'gradient_energy', '.2f'))
+
+
+def main():
+  from vaegan_jax import study
+  command.keep_compiled_programs()
+  settings = command.study_settings(FAST)
+  methods = {name: (method, dict(own, **{'first.steps': int(settings['steps']) // 2} if name == 'vae_dis'
+                                 and 'steps' in settings else own)) for name, (method, own) in METHODS.items()}
+  results = study.figures(FLAGS.data, methods, range(FLAGS.seeds), settings, FLAGS.workdir,
+                          n=FLAGS.n, judge_steps=FLAGS.judge_steps)
+  study.write(FLAGS.workdir, results, COLUMNS)
+  study.picture(FLAGS.workdir, METHODS)
+  study.picture(FLAGS.workdir, METHODS, mode='reconstructions')
+  return 0
+
+
+if __name__ == '__main__':
+  command.run(main)

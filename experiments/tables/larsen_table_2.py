@@ -1,0 +1,44 @@
+"""Table 2 of VAE/GAN (Larsen et al. 2016): attributes of images generated for given attributes.
+
+    python experiments/tables/larsen_table_2.py --data=celeba64 --fast
+    python experiments/tables/larsen_table_2.py --data=lfw64
+
+VAE, GAN and VAE/GAN conditioned on attributes; a regressor trained on real faces reads the attributes off
+10 samples for each attribute vector of held-out faces: cosine of the best of 10, and squared error (recalled
+definitions, see metrics/attributes.py). The first row is that of the real held-out faces. Written to WORKDIR:
+table.md, table.json, samples.png.
+"""
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+from absl import flags  # noqa: E402
+
+from vaegan_jax import command  # noqa: E402
+
+FLAGS = flags.FLAGS
+command.define_study_flags('larsen_table_2', 'celeba64')
+# Attributes are seen by encoder, generator and discriminator, as recalled of the paper.
+BY_ATTRIBUTES = {'data.condition': 'attributes', 'network.conditional_discriminator': True}
+METHODS = {name: (name, BY_ATTRIBUTES) for name in ('vae', 'gan', 'vae_gan')}
+FAST = {'steps': 1500, 'data.image_size': 32, 'network.width': 0.25, 'network.encoder_units': 1024,
+        'network.latent_size': 64, 'ema_decay': 0.99, 'sample_every_steps': 500, 'save_every_steps': 500}
+COLUMNS = (
+    ('cosine, best of 10', 'attributes', 'cosine_best_of_10', '.4f'), ('squared error', 'attributes', 'squared_error', '.2f'),
+    ('of real faces: cosine', 'attributes', 'real_cosine', '.4f'), ('squared error', 'attributes', 'real_squared_error', '.2f'),
+    ('Frechet distance', 'samples', 'frechet_distance', '.3g'), ('sharpness / real', 'ratio', 'gradient_energy', '.2f'))
+
+
+def main():
+  from vaegan_jax import study
+  command.keep_compiled_programs()
+  results = study.figures(FLAGS.data, METHODS, range(FLAGS.seeds), command.study_settings(FAST), FLAGS.workdir,
+                          n=FLAGS.n, judge_steps=FLAGS.judge_steps)
+  study.write(FLAGS.workdir, results, COLUMNS)
+  study.picture(FLAGS.workdir, METHODS, rows=2)
+  return 0
+
+
+if __name__ == '__main__':
+  command.run(main)

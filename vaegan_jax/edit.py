@@ -1,0 +1,60 @@
+"""Edits of images by a trained model: attributes added, holes filled, classes mixed."""
+import numpy as np
+
+
+def attribute_vectors(model, images, attributes, **given):
+  """float32 [A, Z]: mean latent of images with an attribute minus that of the images without it.
+
+  Visual attribute vectors of Larsen et al. 2016, section 4.1. From the means of the posterior, where
+  the authors' code takes samples of it.
+
+  Args:
+    model: sample.Trained with an encoder.
+    images: uint8 [N, H, W, C].
+    attributes: 0 or 1 [N, A]; ValueError for one that all or none of the images have.
+    given: labels or attributes of the images, for a conditional model.
+  """
+  attributes = np.asarray(attributes, bool)
+  if attributes.ndim != 2 or len(attributes) != len(images):
+    raise ValueError(f'attributes must be [{len(images)}, A], not {list(attributes.shape)}')
+  constant = np.flatnonzero(attributes.all(0) | ~attributes.any(0))
+  if len(constant):
+    raise ValueError(f'all images agree in attribute {constant[0]}: give images with and without it')
+  mean, _ = model.encode(images, **given)
+  return np.stack([mean[has].mean(0) - mean[~has].mean(0) for has in attributes.T])
+
+
+def inpaint(model, images, hole, *, iterations=10, **given):
+  """Images uint8 [iterations, N, H, W, C]: `images` with the hole filled, after each iteration.
+
+      x <- hole G(E(x, c), c) + (1 - hole) x
+
+  Bao et al. 2017, section 4.4 (recalled). What lies in the hole at first is not looked at for itself:
+  it is replaced by grey, 128.
+
+  Args:
+    hole: bool [H, W] or [N, H, W], true where the image is missing.
+    given: labels or attributes of the images, for a conditional model.
+  """
+  images, hole = np.asarray(images), np.asarray(hole, bool)
+  hole = np.broadcast_to(hole, images.shape[:3])[..., None] if hole.ndim == 2 else hole[..., None]
+  if hole.shape[:3] != images.shape[:3]:
+    raise ValueError(f'the hole must be [H, W] or [N, H, W] of images {list(images.shape)}, not {list(hole.shape[:3])}')
+  if iterations < 1:
+    raise ValueError(f'iterations={iterations}: use 1 or more')
+  filled, course = np.where(hole, np.uint8(128), images), []
+  for _ in range(iterations):
+    filled = np.where(hole, model.reconstruct(filled, **given), filled)
+    course.append(filled)
+  return np.stack(course)
+
+
+def mixed_classes(size, count, *, of=3, seed=0):
+  """float32 [count, size]: new classes, each the even mixture of `of` known ones drawn at random.
+
+  Bao et al. 2017, section 4.6 (recalled; the weights of the mixture are not known).
+  """
+  if not 1 <= of <= size:
+    raise ValueError(f'of={of}: a mixture needs from 1 to {size} of the {size} classes')
+  rng = np.random.default_rng(seed)
+  return np.stack([np.isin(np.arange(size), rng.permutation(size)[:of]) / of for _ in range(count)]).astype(np.float32)
