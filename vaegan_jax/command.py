@@ -85,6 +85,11 @@ def define_study_flags(name, data):
   flags.DEFINE_string('workdir', f'runs/{name}', 'Gets each run, the table and the pictures.')
 
 
+def study_methods(methods, fast):
+  """{row: (method, its settings)}, with those that `fast` {method: settings} has for it if --fast is given."""
+  return {row: (name, {**(fast.get(name, {}) if flags.FLAGS.fast else {}), **own}) for row, (name, own) in methods.items()}
+
+
 def study_settings(fast):
   """{dotted field: value} of a study's runs: `fast` ones if --fast is given, then those of --set."""
   settings = dict(fast) if flags.FLAGS.fast else {}

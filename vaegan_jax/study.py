@@ -32,6 +32,7 @@ def trained(config, workdir, say=print):
     code = train.train(config, str(workdir), say=say)
     if code:
       raise SystemExit(code)  # stopped by a signal, after saving
+  train.check_same(config, checkpoint.manifest(workdir, config.steps)['config'], f'{workdir} is a run')
   return sample.restore(workdir, config.steps)
 
 
@@ -51,13 +52,14 @@ def figures(data, methods, seeds, settings, workdir, *, n=1000, judge_steps=2000
       say(f'{name}, seed {seed}: {home}')
       model = trained(config, home, say)
       path = home / 'figures.json'
-      if path.exists() and (known := json.loads(path.read_text()))['settings']['step'] == model.step:
+      asked = dict(step=model.step, n=n, judge_steps=judge_steps)
+      if path.exists() and (known := json.loads(path.read_text()))['asked'] == asked:
         results[name].append(known)
         continue
       judges = judges or evaluate.judges_for(config, steps=judge_steps)
       seen = build.dataset(config)
       real = build.dataset(config, config.data.held_out) if config.data.held_out else seen
-      results[name].append(evaluate.evaluate(model, judges, real, seen, n=n))
+      results[name].append(dict(evaluate.evaluate(model, judges, real, seen, n=n), asked=asked))
       checkpoint.write_json(path, results[name][-1])
   return results
 

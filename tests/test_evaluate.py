@@ -1,0 +1,127 @@
+"""Evaluation and studies, with judges and models whose verdicts are known."""
+import importlib
+import json
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from vaegan_jax import build
+from vaegan_jax import data
+from vaegan_jax import evaluate
+from vaegan_jax import study
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return [data.load('digits', image_size=16, channels=1, split=s) for s in ('test', 'train')]
+
+
+class Pixels:
+  """Features are pixels; a class is told by the nearest mean of real digits."""
+  name = 'pixels'
+
+  def __init__(self, dataset):
+    x = dataset.images.reshape(len(dataset.images), -1) / 255.
+    self.means = np.stack([x[dataset.labels == k].mean(0) for k in range(10)])
+
+  def features(self, images):
+    return images.reshape(len(images), -1)[:, ::5] / 255.
+
+  def logits(self, images):
+    x = images.reshape(len(images), -1) / 255.
+    return -np.square(x[:, None] - self.means).sum(-1)
+
+
+class Model:
+  """Samples are training images of the class asked for, or one and the same of it."""
+  latent_size, step = 2, 5
+  about = dict(condition='label')
+  config = dict(method_name='known', seed=0)
+
+  def __init__(self, dataset, collapsed=False, wrong=0):
+    self.dataset, self.collapsed, self.wrong = dataset, collapsed, wrong
+    self.networks = dict(encoder=None, generator=None)
+
+  def sample(self, n, labels, seed):
+    rng = np.random.default_rng(seed)
+    own = {k: np.flatnonzero(self.dataset.labels == (k + self.wrong) % 10) for k in range(10)}
+    return np.stack([self.dataset.images[own[k][0] if self.collapsed else rng.choice(own[k])] for k in labels])
+
+  def encode(self, images, labels):
+    x = images.reshape(len(images), -1).mean(1)
+    return np.stack([x, 0 * x], 1), np.zeros((len(x), 2))
+
+  def decode(self, mean, labels):
+    return np.broadcast_to(mean[:, :1, None, None], (len(mean), 16, 16, 1)).astype(np.uint8)
+
+
+def judged(digits, **how):
+  held_out, seen = digits
+  judge = Pixels(seen)
+  return evaluate.evaluate(Model(seen, **how), evaluate.Judges(judge, judge, judge), held_out, seen, n=290)
+
+
+def test_real_images_as_samples_reach_what_real_images_reach(digits):
+  result = judged(digits)
+  assert result['ratio']['top1'] == pytest.approx(1, abs=.05)
+  assert result['ratio']['diversity_pixels'] == pytest.approx(1, abs=.08)
+  assert result['samples']['modes'] == 10 and result['samples']['coverage'] > .7
+  assert result['samples']['frechet_distance'] < 2 * result['real']['frechet_distance']
+  assert result['judges'] == dict(features='pixels', labels='pixels', scores='pixels')
+  json.dumps(result)
+
+
+def test_what_collapses_or_mistakes_the_class_is_seen(digits):
+  good, collapsed, wrong = judged(digits), judged(digits, collapsed=True), judged(digits, wrong=1)
+  assert collapsed['ratio']['diversity_pixels'] < .01 and collapsed['samples']['recall'] < .1
+  assert wrong['samples']['top1'] < .1 < .8 < good['samples']['top1']
+
+
+def test_reconstructions_and_latents(digits):
+  result = judged(digits)
+  assert result['latents']['active_units'] == 1 and result['latents']['size'] == 2
+  assert result['reconstructions']['psnr'] < 15 and result['reconstructions']['gradient_energy'] == 0
+  lines = list(evaluate.lines(result))
+  assert any('top1' in line for line in lines) and not any('[' in line for line in lines)
+
+
+def test_a_study_names_what_it_does_not_have(tmp_path, monkeypatch):
+  with pytest.raises(ValueError, match='no configs/nowhere.py.*digits'):
+    study.config_of('nowhere', 'vae', 0, {})
+  config = study.config_of('digits', 'vae', 3, {'network.width': '0.5', 'steps': 7, 'ema_decay': 0})
+  assert (config.seed, config.network.width, config.steps, config.ema_decay) == (3, .5, 7, 0.)
+
+
+@pytest.mark.parametrize('setting, words', [
+    (('network.widht', '1'), 'did you mean network.width'), (('steps', '1.5'), 'give a int'),
+    (('steps', 'many'), 'give a int'), (('data.flip', '3'), 'give a bool')])
+def test_settings_that_do_not_fit_are_named(setting, words):
+  config = importlib.import_module('configs.digits').get_config('vae')
+  with pytest.raises(ValueError, match=words):
+    build.with_settings(config, dict([setting]))
+
+
+def test_the_table_gives_mean_and_deviation_over_seeds():
+  results = dict(a=[dict(samples=dict(top1=.25)), dict(samples=dict(top1=.75))], b=[dict(samples={})])
+  lines = list(study.table(results, [('top-1', 'samples', 'top1', '.0%')]))
+  assert lines[2:] == ['| a | 50% ± 35% |', '| b |  |']
+
+
+def test_a_study_goes_on_where_it_stopped(tmp_path):
+  settings = {'steps': 2, 'batch_size': 16, 'network.width': 0.0625, 'network.latent_size': 4,
+              'sample_every_steps': 2, 'save_every_steps': 2}
+  said = []
+  call = lambda: study.figures('digits', dict(plain=('cvae', {})), [0], settings, tmp_path, n=100,
+                               judge_steps=2, say=said.append)
+  first = call()
+  assert any('done: 2 steps' in line for line in said)
+  said.clear()
+  assert call() == first and not any('done' in line for line in said)
+  study.write(tmp_path, first, [('top-1', 'samples', 'top1', '.1%')], say=said.append)
+  study.picture(tmp_path, ['plain'], rows=1)
+  with Image.open(tmp_path / 'samples.png') as picture:
+    assert picture.size == (10 * 66 + 2, 68)  # ten classes of 16x16, four times as large
+  assert (tmp_path / 'table.md').read_text().count('\n') == 3
+  with pytest.raises(ValueError, match='another config.*\n.*batch_size: 8 now, 16 then'):
+    study.figures('digits', dict(plain=('cvae', {})), [0], {**settings, 'batch_size': 8}, tmp_path)
