@@ -1,5 +1,6 @@
 """The picture of the house stays true: who imports whom, and what must not be imported."""
 import ast
+import configparser
 import pathlib
 import subprocess
 import sys
@@ -80,3 +81,10 @@ def test_every_public_name_exists():
   import vaegan_jax
   for name in vaegan_jax.__all__:
     assert getattr(vaegan_jax, name).__doc__
+
+
+def test_every_package_is_installed():
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / 'setup.cfg')
+  there = {'.'.join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob('*.py')}
+  assert set(setup['options']['packages'].split(', ')) == there
