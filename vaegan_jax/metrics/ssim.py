@@ -13,7 +13,8 @@ def ssim(images, reference):
       (2 m m' + C1)(2 cov + C2) / ((m^2 + m'^2 + C1)(var + var' + C2))
 
   with moments under a Gaussian window of 11 pixels and sigma 1.5 (divided by its sum, not by N - 1),
-  averaged over the windows that lie wholly inside, then over channels. 1 for equal images.
+  averaged over the windows that lie wholly inside, then over channels. 1 for equal images. (torchmetrics
+  also counts windows over mirrored borders.)
   """
   images, reference = arrays.image_pair('images', images, 'reference', reference)
   if min(images.shape[1:3]) < WINDOW:
