@@ -49,6 +49,18 @@ def kernels(params):
   return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)
 
 
+def clipped_parameters(bound):
+  """An optax transformation, the last of a chain: parameters end within [-bound, bound].
+
+  Arjovsky et al. 2017 clip all of WGAN's critic after each update. The first update already brings initial
+  values within the bound.
+  """
+  if not bound > 0:
+    raise ValueError(f'parameters can be clipped to a bound over 0, not {bound}')
+  clipped = lambda update, param: jnp.clip(param + update, -bound, bound) - param
+  return optax.stateless(lambda updates, params: jax.tree.map(clipped, updates, params))
+
+
 def equilibrium_gate(terms, *, equilibrium=0.68, margin=0.35):
   """{'generator': bool[], 'discriminator': bool[]}: which of the two may be updated this step.
 

@@ -1,7 +1,9 @@
 """The networks of the toy example (Bao et al. 2017, recalled): points of the plane, not images.
 
 Generator and discriminator have three hidden layers of 32, 64 and 64 units. ReLU, the linear
-output, and the encoder, built alike, are our choice. Nothing is normalised.
+output, and the encoder, built alike, are our choice. Nothing is normalised. `unit` is the length in
+the plane that counts as 1 within a network: points are divided by it on the way in, multiplied on the
+way out.
 """
 import functools
 from typing import Any
@@ -30,33 +32,36 @@ class Hidden(nn.Module):
 class Encoder(nn.Module):
   """mean, logvar [B, Z] float32 of q(z|x, c)."""
   latent_size: int
+  unit: float = 1.
   dtype: Any = jnp.float32
   axis_name: str | None = None  # unused, here and below: the networks' common signature
 
   @nn.compact
   def __call__(self, x, c, train):
-    h = Hidden(self.dtype, name='hidden')(x, c).astype(jnp.float32)
+    h = Hidden(self.dtype, name='hidden')(x / self.unit, c).astype(jnp.float32)
     return Dense(self.latent_size, name='mean')(h), Dense(self.latent_size, name='logvar')(h)
 
 
 class Generator(nn.Module):
   """Points [B, 2] float32, anywhere in the plane, from z [B, Z] and c."""
+  unit: float = 1.
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
   def __call__(self, z, c, train):
-    return Dense(2, name='point')(Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32))
+    return self.unit * Dense(2, name='point')(Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
   """logits [B] float32, and f_D [B, 64], the input of the last full layer."""
   conditional: bool = False  # whether c is seen
+  unit: float = 1.
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
   def __call__(self, x, c, train):
     c = layers.required(c) if self.conditional else None
-    features = Hidden(self.dtype, name='hidden')(x, c)
+    features = Hidden(self.dtype, name='hidden')(x / self.unit, c)
     return Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features

@@ -1,0 +1,155 @@
+"""The toy example: the ring and its measures, and a population that is its members trained alone."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vaegan_jax import optim
+from vaegan_jax import toy as toys
+from vaegan_jax.networks import mlp
+
+SMALL = toys.Toy(batch_size=8)
+
+
+def on_circle(angles, radius=50.):
+  return np.array(toys.CENTRE) + (radius * np.stack([np.cos(angles), np.sin(angles)])).T
+
+
+def even(count, first=0., last=2 * np.pi):
+  return first + (np.arange(count) + .5) / count * (last - first)
+
+
+def test_real_points_are_a_ring(key):
+  toy = toys.Toy(radius=10., width=0.03)
+  points = np.asarray(toys.ring(key, 40000, toy))
+  radii = np.hypot(*(points - toys.CENTRE).T)
+  assert abs(radii.mean() - 10.) < 0.01 and abs(radii.std() - 0.3) < 0.01
+  found = toys.measures(points, 10.)
+  assert found['coverage'] == found['coverage_on_ring'] == 1. and found['unevenness'] < 0.02
+  assert abs(found['radius_error'] - 0.03 * np.sqrt(2 / np.pi)) < 5e-4 and found['radius_bias'] < 1e-3
+
+
+def test_measures_of_a_perfect_ring():
+  found = toys.measures(on_circle(even(3600)))
+  assert found['coverage'] == found['coverage_on_ring'] == 1.
+  assert max(found['unevenness'], found['radius_error'], found['radius_bias']) < 1e-9
+
+
+@pytest.mark.parametrize('turns', [1, 1 / 4, 1 / 36])
+def test_measures_of_an_arc(turns):
+  found = toys.measures(on_circle(even(7200, last=2 * np.pi * turns)))
+  assert found['coverage'] == found['coverage_on_ring'] == pytest.approx(turns)
+  assert found['unevenness'] == pytest.approx(1 - turns) and found['radius_error'] < 1e-9
+
+
+def test_a_collapsed_sample_is_caught():
+  point = np.array(toys.CENTRE) + [50., 1.]
+  blob = point + np.random.default_rng(0).normal(size=(2000, 2))
+  assert toys.measures(blob)['coverage'] <= 2 / 36 and toys.measures(blob)['unevenness'] > .9
+
+
+def test_a_disc_is_no_ring():
+  random = np.random.default_rng(0)
+  disc = on_circle(random.uniform(0, 2 * np.pi, 20000), 50 * np.sqrt(random.uniform(size=20000)))
+  found = toys.measures(disc)
+  assert found['coverage'] == 1. and found['radius_error'] == pytest.approx(1 / 3, abs=.01)
+  assert toys.measures(disc / 10 + 90.)['coverage_on_ring'] == 0.  # a blob in the middle
+
+
+def test_a_ring_of_wrong_radius():
+  found = toys.measures(on_circle(even(3600), 55.))
+  assert found['radius_error'] == found['radius_bias'] == pytest.approx(.1)
+  both = toys.measures(np.concatenate([on_circle(even(3600), r) for r in (40., 60.)]))
+  assert both['radius_error'] == pytest.approx(.2) and both['radius_bias'] < 1e-9
+
+
+@pytest.mark.parametrize('points', [np.full((3, 2), np.nan), np.zeros((3, 3)), np.zeros((0, 2))])
+def test_points_that_cannot_be_measured(points):
+  with pytest.raises(ValueError):
+    toys.measures(points)
+
+
+SEEDS = tuple(range(3, 11))  # conftest.py makes eight devices
+
+
+@pytest.fixture(scope='module')
+def together():
+  return toys.population(tuple(toys.RECIPES), SEEDS, SMALL)
+
+
+@pytest.fixture(scope='module')
+def trained(together):
+  """Start, state and terms after 20 steps of all members."""
+  start = jax.device_get(together.init())
+  return start, *jax.device_get(together.advance(together.init(), 20))
+
+
+@pytest.mark.parametrize('name', toys.RECIPES)
+def test_a_member_is_its_seed_trained_alone(trained, name):
+  init, step = toys.parts(name, SMALL)
+  init, step = jax.jit(init), jax.jit(step)
+  start, states, terms = trained
+  for i in (0, 5):
+    key = jax.random.key(SEEDS[i])
+    state, real = init(key), []
+    for a, b in zip(jax.tree.leaves(start[name]), jax.tree.leaves(state)):
+      np.testing.assert_allclose(a[i], b, rtol=1e-6)
+    for _ in range(20):
+      state, term = step(state, key)
+      real.append(term['real'])
+    for got, want in zip(jax.tree.leaves(states[name]), jax.tree.leaves(state)):
+      np.testing.assert_allclose(got[i], want, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(terms[name]['real'][i], np.mean(real), rtol=1e-3, atol=1e-4)
+  kernels = states[name].params['generator']['point']['kernel']
+  assert abs(kernels[0] - kernels[5]).max() > .01
+
+
+def test_a_run_may_be_cut_anywhere(together, trained):
+  states, _ = together.advance(together.init(), 7)
+  states, _ = together.advance(states, 13)
+  for a, b in zip(jax.tree.leaves(trained[1]), jax.tree.leaves(jax.device_get(states))):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_members_are_spread_over_devices(together):
+  states = together.init()
+  assert len(states['gan'].step.sharding.device_set) == len(jax.devices()) == len(SEEDS)
+  assert together.generated(states, 5)['matching'].shape == (len(SEEDS), 5, 2)
+
+
+def test_clipping_holds_all_of_wgans_critic_and_nothing_else(trained):
+  for name, clipped in dict(wgan=True, gan=False).items():
+    largest = {n: max(abs(a).max() for a in jax.tree.leaves(p)) for n, p in trained[1][name].params.items()}
+    assert largest['generator'] > .1
+    assert (largest['discriminator'] <= SMALL.bound * (1 + 1e-5)) == clipped
+
+
+def test_clipped_parameters():
+  transformation = optax.chain(optax.sgd(1.), optim.clipped_parameters(.5))
+  params = dict(a=jnp.array([2., .1, -.4]))
+  updates, _ = transformation.update(dict(a=jnp.array([1., -.1, .3])), transformation.init(params), params)
+  np.testing.assert_allclose(optax.apply_updates(params, updates)['a'], [.5, .2, -.5], rtol=1e-6)
+  with pytest.raises(ValueError):
+    optim.clipped_parameters(0.)
+
+
+def test_matching_reads_the_features_alone(trained):
+  assert {'real', 'fake_prior', 'match_d'} <= set(trained[2]['matching'])
+  assert 'fool_prior' not in trained[2]['matching'] and 'match_d' not in trained[2]['gan']
+
+
+def test_an_unknown_method_is_named():
+  with pytest.raises(ValueError, match='gan, wgan, matching'):
+    toys.parts('gans')
+
+
+def test_unit_scales_what_goes_in_and_out(key):
+  z = jax.random.normal(key, (4, 2))
+  generator, discriminator = mlp.Generator(), mlp.Discriminator()
+  g, d = generator.init(key, z, None, train=False), discriminator.init(key, z, None, train=False)
+  points = generator.apply(g, z, None, train=False)
+  np.testing.assert_allclose(generator.clone(unit=50.).apply(g, z, None, train=False), 50 * points, rtol=1e-5)
+  logits, _ = discriminator.apply(d, points, None, train=False)
+  np.testing.assert_allclose(
+      discriminator.clone(unit=50.).apply(d, 50 * points, None, train=False)[0], logits, rtol=1e-4, atol=1e-5)
