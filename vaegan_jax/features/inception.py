@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax.features import torch_file
+from vaegan_jax.features import batches, torch_file
 
 SIZE = 299  # pixels
 BATCH = 16  # images at a time
@@ -44,13 +44,7 @@ class Inception(NamedTuple):
     return self._outputs(images)[1] - np.asarray(self.weights['fc'][1])
 
   def _outputs(self, images):
-    images, parts = _checked(images), []
-    for start in range(0, len(images), BATCH):
-      batch = images[start:start + BATCH]
-      padded = np.zeros((min(BATCH, len(images)), *batch.shape[1:]), np.uint8)
-      padded[:len(batch)] = batch
-      parts.append([np.asarray(a)[:len(batch)] for a in _outputs(self.weights, padded)])
-    return [np.concatenate(p) for p in zip(*parts)]
+    return batches.outputs(functools.partial(_outputs, self.weights), images, BATCH)
 
 
 def load(path) -> Inception:
@@ -184,11 +178,3 @@ def _resizing(size):
   np.add.at(matrix, (np.arange(SIZE), low), 1. - (place - low))
   np.add.at(matrix, (np.arange(SIZE), np.minimum(low + 1, size - 1)), place - low)
   return matrix.astype(np.float32)
-
-
-def _checked(images):
-  images = np.asarray(images)
-  if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape or images.shape[3] not in (1, 3):
-    raise ValueError(f'images are {images.dtype} {list(images.shape)}: uint8 [N, H, W, C] with 1 or 3 '
-                     'channels is wanted')
-  return images
