@@ -53,7 +53,7 @@ def figures(data, methods, seeds, settings, workdir, *, n=1000, judge_steps=2000
       model = trained(config, home, say)
       path = home / 'figures.json'
       asked = dict(step=model.step, n=n, judge_steps=judge_steps)
-      if path.exists() and (known := json.loads(path.read_text()))['asked'] == asked:
+      if path.exists() and (known := json.loads(path.read_text())).get('asked') == asked:
         results[name].append(known)
         continue
       judges = judges or evaluate.judges_for(config, steps=judge_steps)

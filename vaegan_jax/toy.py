@@ -140,15 +140,15 @@ class Population(NamedTuple):
   generated: Callable  # (states, count) -> {method: points [N, count, 2]}
 
 
-def population(names, seeds, toy=Toy()):
+def population(names, seeds, toy=Toy(), devices=None):
   """The Population of N seeds of each method in `names`; member i is what seed i trained alone is, to rounding.
 
   Members of a method go through one vmapped step; the methods stand side by side in one compiled program. On
-  several devices the members are spread over them where N is a multiple of their number.
+  several `devices` (all, by default) the members are spread over them where N is a multiple of their number.
   """
   made = {name: parts(name, toy) for name in names}
   keys = jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32))
-  mesh = parallel.devices_mesh()
+  mesh = parallel.devices_mesh(devices)
   spread = PartitionSpec(parallel.AXIS) if len(seeds) % mesh.size == 0 else PartitionSpec()
   across = NamedSharding(mesh, spread)
   keys = jax.device_put(keys, across)
