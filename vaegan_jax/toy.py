@@ -29,13 +29,13 @@ class Toy(NamedTuple):
   """What a run of the toy example takes besides its method and seed; lengths in units of the plane."""
   radius: float = 50.
   width: float = 0.02  # standard deviation of a point's distance from the centre, over the radius
-  unit: float = 50.  # the length that is 1 within the networks (see networks/mlp.py)
+  unit: float = 100.  # the length that is 1 within the networks (see networks/mlp.py)
   latent_size: int = 2
   batch_size: int = 32
   learning_rate: float = 5e-5
   decay: float = 0.99  # of RMSProp's mean square; PyTorch's and Torch's default
   bound: float = 0.01  # of the weights of WGAN's critic (Arjovsky et al. 2017)
-  match_decay: float = 0.  # of the moving average of f_D's means; 0 takes the batch's own
+  match_decay: float = 0.9  # of the moving averages of f_D's means; 0 takes the batch's own
 
 
 class Recipe(NamedTuple):

@@ -4,6 +4,7 @@
     WORKDIR/samples/, reconstructions/                  PNG grids, by step
     WORKDIR/checkpoints/                                see checkpoint.py
 """
+import collections
 import contextlib
 import fcntl
 import json
@@ -25,6 +26,7 @@ from vaegan_jax import sample
 from vaegan_jax import step as stepping
 
 SKIPS = 10  # steps in a row without finite gradients that end a run
+AHEAD = 2  # steps handed to the devices that may be unfinished: more would only put off what a signal asks for
 AGREE_EVERY = 10  # steps between two moments when the hosts of a run ask each other for signals
 SHOWN = 64  # images in a grid without classes
 
@@ -155,8 +157,12 @@ def run(config, workdir, dataset, shown, start, say):
       state = phase.parallel.put_state(state)
       with contextlib.closing(datasets.prefetch(
           build.batches(config, dataset, start), phase.parallel.put_batch)) as batches:
+        flying = collections.deque()
         for step, batch in zip(range(start + 1, phase.until + 1), batches):
           state, terms = phase.parallel.step(state, batch, key)
+          flying.append(terms)
+          if len(flying) > AHEAD:
+            jax.block_until_ready(flying.popleft())
           stopping = stop_asked(signals, step)
           report(step, state, terms, phase, stopping)
           if stopping:
