@@ -29,7 +29,8 @@ class Toy(NamedTuple):
   """What a run of the toy example takes besides its method and seed; lengths in units of the plane."""
   radius: float = 50.
   width: float = 0.02  # standard deviation of a point's distance from the centre, over the radius
-  unit: float = 100.  # the length that is 1 within the networks (see networks/mlp.py)
+  generator_unit: float = 25.  # the length that is 1 within the network (see networks/mlp.py); the generator
+  discriminator_unit: float = 100.  # starts about this far around the origin, so that the ring is far away
   latent_size: int = 2
   batch_size: int = 32
   learning_rate: float = 5e-5
@@ -95,7 +96,7 @@ def parts(name, toy=Toy()):
     raise ValueError(f'{name!r} is no method of the toy example: use one of {", ".join(RECIPES)}')
   recipe = RECIPES[name]
   model = wiring.Model(
-      dict(generator=mlp.Generator(unit=toy.unit), discriminator=mlp.Discriminator(unit=toy.unit)),
+      dict(generator=mlp.Generator(unit=toy.generator_unit), discriminator=mlp.Discriminator(unit=toy.discriminator_unit)),
       wiring.losses_of(recipe.table), joint_makers=False, joint_critics=False,  # nothing is normalised
       adversarial=wiring.ADVERSARIAL[recipe.adversarial], match_d_decay=toy.match_decay)
   optimizer = optim.optimizer('rmsprop', toy.learning_rate, decay=toy.decay)
@@ -130,7 +131,7 @@ def generated(state, count, toy=Toy()):
   """Points [count, 2] of a member's generator as it is (no moving average), the same noise for every member."""
   z = jax.random.normal(jax.random.key(0), (count, toy.latent_size))
   variables = {'params': state.params['generator']}
-  return mlp.Generator(unit=toy.unit).apply(variables, z, None, train=False)
+  return mlp.Generator(unit=toy.generator_unit).apply(variables, z, None, train=False)
 
 
 class Population(NamedTuple):

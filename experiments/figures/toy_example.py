@@ -63,7 +63,7 @@ def main():
       print(f'{done:8d} {result["seconds"][-1]:7.0f} s  {line(name, result)}', flush=True)
     if done in COLUMNS or done == total:
       shown[done] = {name: points[name][0] for name in names}
-      images.save_png(OUT.value, figure(names, shown, real, toys.CENTRE, toy.radius, seeds[0]))
+      images.save_png(OUT.value, figure(names, shown, real, toys, toy, seeds[0]))
     checkpoint.write_json(pathlib.Path(OUT.value).with_suffix('.json'), result)
     if done >= total:
       break
@@ -121,24 +121,25 @@ def table(names, result):
            f'under {LARGEST_ERROR:.0%}')
 
 
-def figure(names, shown, real, centre, radius, seed, size=250, scale=3):
+def figure(names, shown, real, toys, toy, seed, size=250, scale=3):
   """uint8 [H, W, 3]: a row a method, a column a number of iterations, drawn large and reduced.
 
   Args:
-    shown: {iterations: {method: points [N, 2]}}.
+    shown: {iterations: {method: points [N, 2]}}; a panel tells how many of the angle's bins they cover, and their
+      radius error.
     size: pixels of a panel's side.
   """
   from PIL import Image, ImageDraw, ImageFont
   s, gap, left, top, bottom = scale, 12, 92, 74, 34
   width, height = left + len(shown) * (size + gap), top + len(names) * (size + gap) + bottom
-  low, high = -0.2 * centre[0], centre[0] + 1.7 * radius  # both where the generator starts and the ring
+  low, high = -0.2 * toys.CENTRE[0], toys.CENTRE[0] + 1.7 * toy.radius  # both where the generator starts and the ring
   canvas = Image.new('RGB', (width * s, height * s), 'white')
   pen = ImageDraw.Draw(canvas, 'RGBA')
   font = lambda points: ImageFont.load_default(points * s)
   text = lambda x, y, words, points=15, anchor='mm', fill=(40, 40, 40): pen.text(
       (x * s, y * s), words, font=font(points), anchor=anchor, fill=fill)
-  text(left, 18, 'Toy example of CVAE-GAN: a ring', 17, 'lm')
-  text(left, 40, f'real points blue, generated ones red (seed {seed}, the first; not chosen)', 13, 'lm')
+  text(left, 18, f'Toy example of CVAE-GAN: a ring, batches of {toy.batch_size}', 17, 'lm')
+  text(left, 40, f'real points blue, generated red: seed {seed}, the first, not chosen', 13, 'lm')
   ticks = [t for t in range(0, int(high) + 1, 50)]
   for row, name in enumerate(names):
     y0 = top + row * (size + gap)
@@ -163,8 +164,9 @@ def figure(names, shown, real, centre, radius, seed, size=250, scale=3):
             continue
           x, y = at(p)
           pen.ellipse([(x - 1.3) * s, (y - 1.3) * s, (x + 1.3) * s, (y + 1.3) * s], fill=(*colour, 130))
-      if outside:
-        text(x0 + size - 6, y0 + size - 10, f'{outside / 10:.0f} % outside', 11, 'rm', COLOURS['generated'])
+      found = toys.measures(points[name], toy.radius)
+      text(x0 + 6, y0 + size - 10, f'{found["coverage"] * toys.BINS:.0f}/{toys.BINS} angles, radius error '
+           f'{found["radius_error"]:.0%}' + f', {outside / 10:.0f} % outside' * (outside > 0), 10, 'lm')
       pen.rectangle([x0 * s, y0 * s, (x0 + size) * s, (y0 + size) * s], outline=(120, 120, 120), width=s)
       if row == 0:
         text(x0 + size / 2, top - 13, 'start' if not iterations else f'{iterations:,} iterations', 14)

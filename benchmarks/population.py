@@ -1,0 +1,97 @@
+"""Speed of a population of toy models trained as one program, against training them one after another.
+
+    python benchmarks/population.py --members=16
+
+Trains the same members of the toy example (vaegan_jax/toy.py), the same seeds for the same iterations, in turn:
+as one program (vmap over the members, a loop on the device); the same with the members spread over the cores;
+one after another, each as a loop on the device; and one after another with a dispatch for each iteration, as a
+training loop that sees every step does it. All programs are compiled before, warm, and left out of the time.
+Prints the median of each over the repeats, the ratios with their spread (least to largest), and the machine. On a
+machine that does other work, too, the processor time tells more than the clock.
+"""
+import datetime
+import os
+import pathlib
+import platform
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+# Read when JAX starts: on a CPU each core becomes a device, so that members can be spread over them.
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + f' --xla_force_host_platform_device_count={CORES}'
+
+from absl import flags  # noqa: E402
+import numpy as np  # noqa: E402
+
+from vaegan_jax import command  # noqa: E402
+
+MEMBERS = flags.DEFINE_integer('members', 16, 'Models of the population.', lower_bound=1)
+METHOD = flags.DEFINE_string('method', 'matching', 'Of vaegan_jax.toy.RECIPES.')
+BATCH_SIZES = flags.DEFINE_list('batch_sizes', ['1', '4', '16', '64'], 'Points in a batch; a row each.')
+ITERATIONS = flags.DEFINE_integer('iterations', 200, 'Of every member, in each measurement.', lower_bound=2)
+REPEATS = flags.DEFINE_integer('repeats', 5, 'Measurements of each way, in turn.', lower_bound=1)
+
+
+def ways(toys, toy, name, seeds, iterations):
+  """{way: function that trains all members and waits for them}, compiled and warm."""
+  import jax
+  devices = jax.devices()
+  whole = {'one program': toys.population((name,), seeds, toy, devices[:1])}
+  if len(devices) > 1 and len(seeds) % len(devices) == 0:
+    whole['one program, spread over the cores'] = toys.population((name,), seeds, toy, devices)
+  init, step = toys.parts(name, toy)
+  init, step_once = jax.jit(init), jax.jit(step, donate_argnums=0)
+  loop = jax.jit(lambda state, key, count: toys.advance(step, count, state, key), donate_argnums=0)
+
+  def one_after_another():
+    for seed in seeds:
+      key = jax.random.key(seed)
+      jax.block_until_ready(loop(init(key), key, iterations))
+
+  def step_by_step():
+    for seed in seeds:
+      key = jax.random.key(seed)
+      state = init(key)
+      for _ in range(iterations):
+        state, _ = step_once(state, key)
+      jax.block_until_ready(state)
+
+  made = {way: lambda p=p: jax.block_until_ready(p.advance(p.init(), iterations)) for way, p in whole.items()}
+  made |= {'one after another': one_after_another, 'one after another, step by step': step_by_step}
+  for function in made.values():
+    function()
+  return made
+
+
+def main():
+  import jax
+  from vaegan_jax import toy as toys
+  command.keep_compiled_programs()
+  cpu = next((text.split(':')[1].strip() for text in pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+              if text.startswith('model name')), platform.machine()) if sys.platform == 'linux' else platform.machine()
+  print(f'{MEMBERS.value} models, {METHOD.value}, {ITERATIONS.value} iterations each, {REPEATS.value} repeats; '
+        f'{CORES} x {cpu}, {jax.devices()[0].platform}, JAX {jax.__version__}, {datetime.date.today()}')
+  for batch_size in map(int, BATCH_SIZES.value):
+    made = ways(toys, toys.Toy(batch_size=batch_size), METHOD.value, range(MEMBERS.value), ITERATIONS.value)
+    seconds = {way: [] for way in made}  # [wall, processor] of each repeat
+    for _ in range(REPEATS.value):
+      for way, function in made.items():
+        begun = np.array([time.perf_counter(), time.process_time()])
+        function()
+        seconds[way].append(np.array([time.perf_counter(), time.process_time()]) - begun)
+    print(f'batch {batch_size}:')
+    for way, values in seconds.items():
+      each = np.median(values, 0) / ITERATIONS.value / MEMBERS.value * 1e6
+      print(f'  {way:36s} {each[0]:7.1f} us per model and iteration, {each[1]:7.1f} us of processor time')
+    for one in [w for w in seconds if w.startswith('one program')]:
+      for other in [w for w in seconds if w.startswith('one after')]:
+        ratios = np.array(seconds[other]) / seconds[one]
+        tell = lambda r: f'{np.median(r):.1f} ({r.min():.1f} to {r.max():.1f})'
+        print(f'  {one}, over {other}: {tell(ratios[:, 0])} times as fast, '
+              f'{tell(ratios[:, 1])} times less processor time')
+  return 0
+
+
+if __name__ == '__main__':
+  command.run(main)
