@@ -32,8 +32,9 @@ CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest b
 
 
 def main():
-  if not OUT.value or pathlib.Path(OUT.value).is_dir() or not pathlib.Path(OUT.value).absolute().parent.is_dir():
-    raise ValueError(f'--out={OUT.value}: name a PNG file in a folder that exists')
+  out = pathlib.Path(OUT.value)
+  if out.suffix.lower() != '.png' or out.is_dir() or not out.absolute().parent.is_dir():
+    raise ValueError(f'--out={OUT.value}: name a .png file in a folder that exists')
   from vaegan_jax import images, sample
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
@@ -43,8 +44,9 @@ def main():
   if MODE.value == 'sample':
     classes = model.about['size'] if model.about['condition'] == 'label' and not LABELS.value else 0
     across = classes if 0 < classes <= 16 else 0  # a column a class
+    asked = len(LABELS.value or []) if len(LABELS.value or []) <= 16 else 0  # a column a label
     n = N.value or len(LABELS.value or []) or 8 * (across or 8)
-    grid = images.grid(model.sample(n, seed=SEED.value, **given), COLUMNS.value or across or columns(n), scale=scale)
+    grid = images.grid(model.sample(n, seed=SEED.value, **given), COLUMNS.value or across or asked or columns(n), scale=scale)
   elif MODE.value == 'reconstruct':
     originals, known = sample.pictures_of(model, IMAGES.value, N.value or 32, **given)
     grid = images.reconstruction_grid(originals, model.reconstruct(originals, **known), scale=scale)

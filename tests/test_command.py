@@ -122,6 +122,12 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
     train.train(digits(), tmp_path / 'file')
 
 
+@pytest.mark.parametrize('script', ['train', 'sample', 'evaluate'])
+def test_help_is_help(script):
+  done = run(script, '--help')
+  assert f'python experiments/{script}.py' in done.stdout and '--workdir' in done.stdout and 'rror' not in done.stderr
+
+
 @pytest.mark.parametrize('arguments,words', [
     (['--out=x.png'], '--workdir is missing'), (['--workdir=nowhere', '--out=x.png'], 'nowhere has no checkpoint'),
     (['--workdir=nowhere'], '--out is missing')])

@@ -81,7 +81,7 @@ def test_what_collapses_or_mistakes_the_class_is_seen(digits):
 def test_reconstructions_and_latents(digits):
   result = judged(digits)
   assert result['latents']['active_units'] == 1 and result['latents']['size'] == 2
-  assert result['reconstructions']['psnr'] < 15 and result['reconstructions']['gradient_energy'] == 0
+  assert result['reconstructions']['psnr'] < 15 and result['reconstructions']['sharpness'] == 0
   lines = list(evaluate.lines(result))
   assert any('top1' in line for line in lines) and not any('[' in line for line in lines)
 

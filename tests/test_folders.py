@@ -99,6 +99,12 @@ def test_accents_match_in_both_unicode_forms(tmp_path, load):
 A_AND_B = {'a.png': 1, 'b.png': 2}
 
 
+def test_a_table_may_name_its_classes(tmp_path, load):
+  got = load(write(tmp_path / 'set', {
+      'labels.csv': 'file,label\na.png,zebra\nb.png,ant\nc.png,zebra\n', 'a.png': 1, 'b.png': 2, 'c.png': 3}))
+  assert got.class_names == ['ant', 'zebra'] and got.labels.tolist() == [1, 0, 1]
+
+
 @pytest.mark.parametrize('files, message', [
     ({'labels.csv': 'file,label\na.png,cat\nb.png,1\n'},
      r"labels.csv: line 2 \(a.png\): the label 'cat' is not an integer"),

@@ -47,6 +47,13 @@ def test_samples(conditional):
   assert conditional.sample(1, labels=mixed).shape == (1, 16, 16, 1)
 
 
+def test_a_class_by_number_or_by_name():
+  names = ['1', '2', 'two']
+  assert [sample.class_number(given, names) for given in (1, '1', 'two', '0')] == [1, 0, 2, 0]
+  with pytest.raises(ValueError, match="no class 3; classes are 0=1, 1=2, 2=two"):
+    sample.class_number(3, names)
+
+
 def test_labels_take_turns():
   about = dict(condition='label', names=['cat', 'dog', 'eel'], size=3)
   rows = sample.condition(about, 5, ['dog', 2])
@@ -76,7 +83,7 @@ def test_encode_decode_reconstruct_interpolate(conditional):
 @pytest.mark.parametrize('call,words', [
     (lambda m: m.sample(3, labels=10), 'no class 10'), (lambda m: m.sample(3, labels=-1), 'no class -1'),
     (lambda m: m.sample(3, labels='x'), "no class 'x'"), (lambda m: m.sample(3, attributes=dict(Male=1)), 'condition label'),
-    (lambda m: m.sample(0), '0 images'), (lambda m: m.decode(np.zeros((2, 5)), labels=1), r'latents must be \[N, 4\]'),
+    (lambda m: m.sample(0), 'at least one image'), (lambda m: m.decode(np.zeros((2, 5)), labels=1), r'latents must be \[N, 4\]'),
     (lambda m: m.decode(np.zeros((2, 4))), 'conditional: pass labels'),
     (lambda m: m.encode(np.zeros((2, 16, 16, 1)), labels=1), 'uint8'),
     (lambda m: m.encode(np.zeros((2, 8, 8, 1), np.uint8), labels=1), '16, 16, 1'),

@@ -6,7 +6,7 @@ The public names are loaded when they are first used, so that `import vaegan_jax
 import importlib
 
 __version__ = '0.1.0'
-__all__ = ['losses', 'methods', 'networks', 'model', 'step', 'optim', 'images', 'data', 'restore']
+__all__ = ['losses', 'methods', 'networks', 'model', 'step', 'optim', 'images', 'data', 'edit', 'metrics', 'restore']
 
 
 def __getattr__(name):

@@ -22,7 +22,7 @@ NETWORKS = dict(bao=bao, larsen=larsen)
 PRIOR_CONDITIONS = dict(uniform=stepping.uniform_classes, shuffled=stepping.shuffled)
 
 # What may change when a run goes on; any other field makes it another run.
-MAY_CHANGE = ('steps', 'parallel', 'log_every_steps', 'sample_every_steps', 'save_every_steps',
+MAY_CHANGE = ('steps', 'parallel', 'optimizer.learning_rate', 'log_every_steps', 'sample_every_steps', 'save_every_steps',
               'keep_checkpoints', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.path',
               'data.held_out')
 

@@ -23,6 +23,7 @@ def run(main, *, needs=None):
   """
   logging.getLogger('vaegan_jax').setLevel(logging.INFO)  # what takes long says how far it is
   try:
+    app.define_help_flags()
     read_flags(sys.argv)
     for name, message in (needs or {}).items():
       if value_of(name) is None:
@@ -33,13 +34,17 @@ def run(main, *, needs=None):
     if '--traceback' in sys.argv:
       traceback.print_exc()
     print(f'error: {e}', file=sys.stderr)
+  except KeyboardInterrupt:
+    print('stopped', file=sys.stderr)
+    code = 130
   sys.exit(code)
 
 
 def read_flags(argv):
   """None, after parsing. ValueError in one line for what absl or ml_collections cannot read."""
   try:
-    rest = app.parse_flags_with_usage(argv) if '--help' in argv or '--helpfull' in argv else flags.FLAGS(argv)
+    wants_help = any(a.lstrip('-').startswith('help') for a in argv[1:])
+    rest = app.parse_flags_with_usage(argv) if wants_help else flags.FLAGS(argv)
   except flags.Error as e:
     lines = [line for line in str(e).splitlines() if line.strip()]
     raise ValueError(lines[-1] if 'Traceback' in str(e) else ' '.join(lines)) from e
@@ -62,6 +67,11 @@ def value_of(name):
     getattr(value, 'lock', None)  # a config that could not be loaded raises when it is looked at
     return value
   except Exception as e:  # a config file is a program: it may raise anything
+    if 'Errno 2' in str(e):
+      given = next((a.split('=', 1)[1].split(':')[0] for a in sys.argv if a.startswith(f'--{name}=')), '')
+      here = ', '.join(sorted(str(p) for p in pathlib.Path('configs').glob('*.py') if p.stem != 'base'))
+      raise ValueError(f'--{name}={given}: there is no such file; ' + (
+          f'here are {here}' if here else 'paths are relative to the folder you are in, and here is no configs/')) from e
     raise ValueError(f'--{name}: ' + ' '.join(str(e).split()).split('Failed ')[-1] or type(e).__name__) from e
 
 

@@ -121,6 +121,9 @@ def check(dataset, *, batch_size, process_count=1, condition='none'):
                      f'--config.batch_size={batch_size}: set it to {count} or less, or add images')
   if condition not in CONDITIONS:
     raise ValueError(f'--config.data.condition={condition}: use one of {", ".join(CONDITIONS)}')
+  if condition == 'label' and dataset.labels is None and dataset.attributes is not None:
+    raise ValueError(f'{dataset.name} has no labels but the attributes {", ".join(dataset.attribute_names[:10])}: add '
+                     '--config.data.condition=attributes --config.prior_condition=shuffled')
   if condition == 'label' and dataset.labels is None:
     raise ValueError(f'{dataset.name} has no labels: put the images of each class into a folder of '
                      'their own or add labels.csv (file,label), or choose a method without '

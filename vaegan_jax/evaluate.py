@@ -55,8 +55,8 @@ def evaluate(model, judges, real, seen, n=1000, seed=0):
     seen: Dataset of the training images, for the row of real data.
     n: images generated and compared, at most those that `real` has; per-class figures want 50 a class.
     seed: of the noise, and of the choice of real images.
-  Groups: `samples`, `real` (training images judged like samples), `ratio` (samples over real),
-  and with an encoder `reconstructions` and `latents`; `judges` and `settings` say how.
+  Groups: `samples`, `real` (training images judged like samples), `ratio` (samples over real; `sharpness` is
+  that of gradient energies), and with an encoder `reconstructions` and `latents`; `judges` and `settings` say how.
   """
   rng = np.random.default_rng(seed)
   pick = lambda data, n: np.sort(rng.permutation(len(data.images))[:n])
@@ -90,8 +90,8 @@ def evaluate(model, judges, real, seen, n=1000, seed=0):
         group.update(top1=metrics.top1(logits, labels[name]), top1_worst=float(np.nanmin(by_class)),
                      top1_per_class=by_class.tolist())
   score = result['samples']
-  result['ratio'] = {k: score[k] / result['real'][k] for k in ('top1', 'score', 'gradient_energy')
-                     if k in score and result['real'].get(k)}
+  result['ratio'] = {name: score[k] / result['real'][k] for name, k in (
+      ('top1', 'top1'), ('score', 'score'), ('sharpness', 'gradient_energy')) if k in score and result['real'].get(k)}
   if labels['samples'] is not None:
     spread = lambda of: metrics.diversity_ratio(
         of(samples), labels['samples'], of(reference), labels['samples'], len(seen.class_names))
@@ -106,7 +106,7 @@ def evaluate(model, judges, real, seen, n=1000, seed=0):
     again = model.decode(mean, **given)
     group = result['reconstructions'] = distances(features, judges.features.features(again))
     group.update(psnr=float(metrics.psnr(again, reference).mean()), ssim=float(metrics.ssim(again, reference).mean()),
-                 gradient_energy=float(metrics.gradient_energy(again).mean() / metrics.gradient_energy(reference).mean()))
+                 sharpness=float(metrics.gradient_energy(again).mean() / metrics.gradient_energy(reference).mean()))
     if judges.labels and real.labels is not None:
       group['top1'] = metrics.top1(judges.labels.logits(again), real.labels[at])
     kl = metrics.kl_per_dimension(mean, logvar)
@@ -140,6 +140,7 @@ def lines(result):
   yield '; '.join(f'{k} {v}' for k, v in result['settings'].items())
   for role, name in result['judges'].items():
     yield f'judge of {role}: {name}'
+  yield 'better: distances (Frechet, KID) and squared errors low; ratios near 1; all else high. real: training images'
   for group in ('samples', 'real', 'ratio', 'attributes', 'reconstructions', 'latents'):
     for name, value in result.get(group, {}).items():
       if not isinstance(value, list):

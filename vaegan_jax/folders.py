@@ -200,7 +200,8 @@ def _table_labels(listing, table):
     classes, values = _classes(rows.values()), names and _binary(rows.values(), names)
   except (ValueError, csv.Error, RecursionError) as error:
     raise ValueError(f'{listing.root}, {table}: {error}') from error
-  labels = {n: row[2] for n, row in rows.items()} if classes else None
+  index = {c: i for i, c in enumerate(classes or ())}
+  labels = {n: index[str(row[2])] for n, row in rows.items()} if classes else None
   return labels, classes, values and {n: values[row[0]] for n, row in rows.items()}, names
 
 
@@ -258,10 +259,19 @@ def _csv_rows(text):
       continue
     if len(line) != len(header):
       raise ValueError(f'line {number} has {len(line)} columns, line 1 has {len(header)}')
-    row, place = dict(zip(header, line)), f'line {number}'
-    label = _class_index(row['label'], f'{place} ({line[0]})') if 'label' in row else None
-    rows.append((place, line[0], label, names and [row[n] for n in names]))
+    row = dict(zip(header, line))
+    rows.append((f'line {number}', line[0], row.get('label'), names and [row[n] for n in names]))
+  if 'label' in header and not (rows and all(_is_word(label) for *_, label, _ in rows)):
+    rows = [(place, file, _class_index(label, f'{place} ({file})'), values) for place, file, label, values in rows]
   return rows, names
+
+
+def _is_word(text):
+  """Whether a label is the name of a class: neither empty nor any kind of number."""
+  try:
+    return bool(text) and float(text) is None
+  except ValueError:
+    return True
 
 
 def _class_index(text, place):
@@ -272,10 +282,13 @@ def _class_index(text, place):
 
 
 def _classes(rows):
-  """['0', '1', ..., 'K - 1'], or None without labels; ValueError unless each of them occurs."""
+  """Names of the classes, sorted, or ['0', '1', ..., 'K - 1'], or None without labels; ValueError unless each
+  number occurs."""
   places = {label: f'{place} ({file})' for place, file, label, _ in rows if label is not None}
   if not places:
     return None
+  if all(isinstance(label, str) for label in places):
+    return sorted(places)
   largest = max(places)
   for label in range(largest):
     if label not in places:

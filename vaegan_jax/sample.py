@@ -33,12 +33,18 @@ class Trained(NamedTuple):
   step: int
   config: dict
 
+  def __repr__(self):
+    return (f'<{self.config["method_name"]} at step {self.step}: {", ".join(self.networks)}, '
+            f'Z={self.latent_size}, condition {self.about["condition"]}>')
+
   def sample(self, n=64, *, labels=None, attributes=None, seed=0):
     """Images uint8 [n, H, W, C] decoded from z ~ N(0, I); the first ones do not depend on n.
 
     Without labels the classes take turns; attributes that are not named are those of training
     images, drawn by the seed.
     """
+    if n < 1:
+      raise ValueError(f'n={n}: ask for at least one image')
     c = condition(self.about, n, labels, attributes, seed)
     return self.apply('generator', latents(n, self.latent_size, seed), c)
 
@@ -72,6 +78,8 @@ class Trained(NamedTuple):
     first and second are images uint8 [N, H, W, C], encoded to their means, or latents [N, Z]; the
     line is straight, as in Bao et al.'s morphing within a class (section 4.3).
     """
+    if steps < 2:
+      raise ValueError(f'steps={steps}: a line has at least its two ends')
     ends = [self.encode(e, labels=labels, attributes=attributes)[0]
             if np.asarray(e).dtype == np.uint8 else np.asarray(e, np.float32) for e in (first, second)]
     if len(ends[0]) != len(ends[1]):
@@ -162,13 +170,14 @@ def rows_of(rows, n, size):
 
 
 def class_number(label, names):
-  """The number of a class given by number or by name."""
+  """The number of a class given by number or by name; a text that is a name is that name, even '1'."""
   if isinstance(label, str) and label in names:
     return names.index(label)
   number = int(label) if re.fullmatch('-?[0-9]+', str(label)) else -1
   if not 0 <= number < len(names):
-    raise ValueError(f'there is no class {label!r}{build.closest(label, names)}; '
-                     f'classes are 0 to {len(names) - 1}: {", ".join(names[:50])}')
+    hint = '' if isinstance(label, int) or number >= 0 else build.closest(label, names)
+    known = ', '.join(name if name == str(i) else f'{i}={name}' for i, name in enumerate(names[:50]))
+    raise ValueError(f'there is no class {label!r}{hint}; classes are {known}')
   return number
 
 

@@ -96,7 +96,8 @@ def begin(config, workdir, strict):
       raise ValueError(f'{path} cannot be read ({e}): is {workdir} a run\'s workdir?') from e
     if not isinstance(then, dict):
       raise ValueError(f'{path} holds no config: is {workdir} a run\'s workdir?')
-    check_same(config, then, f'--workdir={workdir} holds a run')
+    if checkpoint.steps(workdir):  # else nothing was saved that another config could spoil
+      check_same(config, then, f'--workdir={workdir} holds a run')
   start = checkpoint.newest(workdir, strict=strict) or 0
   if start:
     check_same(config, checkpoint.manifest(workdir, start)['config'], f'checkpoint {start} of {workdir} is')
@@ -146,6 +147,9 @@ def run(config, workdir, dataset, shown, start, say):
     say(f'going on from step {start} of {workdir}')
   else:
     state = init(key)
+  count = sum(a.size for a in jax.tree.leaves(state.params))
+  say(f'{dataset.name}: {len(dataset.images):,} images; {count:,} parameters; {jax.device_count()} '
+      f'{jax.devices()[0].platform} device(s). Compiling the step, which can take a minute the first time')
   with stop_signals() as signals, reporting(config, workdir, about, shown, start, say) as report:
     for before, phase in zip([None, *phases], phases):
       if start >= phase.until:
@@ -191,6 +195,7 @@ def stop_signals():
     if got:
       os._exit(128 + number)
     got.append(number)
+    os.write(2, b'stopping: this step is finished and saved first (a second signal ends at once, unsaved)\n')
 
   before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
   try:
@@ -257,8 +262,8 @@ def reporting(config, workdir, about, shown, start, say):
         bad = [k for k, v in terms.items() if not np.isfinite(v)]
         raise FloatingPointError(
             f'step {step}: gradients or parameters have not been finite for {skipped} steps ({", ".join(bad)}). Nothing of '
-            'them entered the state. Go on from the last checkpoint with a smaller '
-            '--config.optimizer.learning_rate or with --config.optimizer.clip_norm=1')
+            'them entered the state. Go on, from the last checkpoint if there is one, with a smaller '
+            '--config.optimizer.learning_rate; or begin in another workdir with --config.optimizer.clip_norm=1')
     show = due(step, config.sample_every_steps) or last
     keep = due(step, config.save_every_steps) or stopping or step == phase.until
     if show or keep:

@@ -22,10 +22,10 @@ FAST = {'steps': 1500, 'data.image_size': 16, 'network.width': 0.25, 'network.la
         'ema_decay': 0.99, 'sample_every_steps': 500, 'save_every_steps': 500}
 COLUMNS = (
     ('Frechet distance', 'samples', 'frechet_distance', '.3g'), ('precision', 'samples', 'precision', '.2f'),
-    ('recall', 'samples', 'recall', '.2f'), ('sharpness / real', 'ratio', 'gradient_energy', '.2f'),
+    ('recall', 'samples', 'recall', '.2f'), ('sharpness / real', 'ratio', 'sharpness', '.2f'),
     ('reconstructions: Frechet distance', 'reconstructions', 'frechet_distance', '.3g'),
     ('PSNR, dB', 'reconstructions', 'psnr', '.2f'), ('SSIM', 'reconstructions', 'ssim', '.3f'),
-    ('sharpness', 'reconstructions', 'gradient_energy', '.2f'))
+    ('sharpness', 'reconstructions', 'sharpness', '.2f'))
 
 
 def main():

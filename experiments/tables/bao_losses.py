@@ -30,10 +30,10 @@ FAST = {'steps': 1000, 'data.image_size': 16, 'network.width': 0.25, 'network.la
 MATCH = {'method.generator.match_d': 0.02, 'method.generator.match_c': 0.02}
 FAST_OF = {'cvae_gan': MATCH}
 COLUMNS = (
-    ('sharpness', 'reconstructions', 'gradient_energy', '.3f'), ('PSNR, dB', 'reconstructions', 'psnr', '.2f'),
+    ('sharpness', 'reconstructions', 'sharpness', '.3f'), ('PSNR, dB', 'reconstructions', 'psnr', '.2f'),
     ('SSIM', 'reconstructions', 'ssim', '.3f'), ('top-1', 'reconstructions', 'top1', '.1%'),
     ('Frechet distance', 'reconstructions', 'frechet_distance', '.3g'),
-    ('samples: sharpness', 'ratio', 'gradient_energy', '.2f'), ('samples: top-1', 'samples', 'top1', '.1%'),
+    ('samples: sharpness', 'ratio', 'sharpness', '.2f'), ('samples: top-1', 'samples', 'top1', '.1%'),
     ('samples: diversity / real', 'ratio', 'diversity_features', '.2f'),
     ('samples: Frechet distance', 'samples', 'frechet_distance', '.3g'))
 

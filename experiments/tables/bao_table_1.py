@@ -35,7 +35,7 @@ COLUMNS = (
     ('top-1 / real', 'ratio', 'top1', '.3f'), ('score', 'samples', 'score', '.2f'), ('score / real', 'ratio', 'score', '.3f'),
     ('diversity / real', 'ratio', 'diversity_features', '.2f'), ('least class', 'ratio', 'diversity_features_least', '.2f'),
     ('diversity / real, pixels', 'ratio', 'diversity_pixels', '.2f'),
-    ('Frechet distance', 'samples', 'frechet_distance', '.3g'), ('sharpness / real', 'ratio', 'gradient_energy', '.2f'))
+    ('Frechet distance', 'samples', 'frechet_distance', '.3g'), ('sharpness / real', 'ratio', 'sharpness', '.2f'))
 
 
 def main():

@@ -69,7 +69,8 @@ def main():
       figures.append((metrics.top1(judge.logits(held_out.images)[:, :size], held_out.labels),
                       *verification((features[pairs[:, 0]] * features[pairs[:, 1]]).sum(1), same)))
     mean, spread = np.mean(figures, 0), np.std(figures, 0, ddof=1) if SEEDS.value > 1 else np.full(3, np.nan)
-    print(f'| {name} | {len(x)} | ' + ' | '.join(f'{m:.2%} ± {s:.2%}' for m, s in zip(mean, spread)) + ' |')
+    print(f'| {name} | {len(x)} | ' + ' | '.join(
+        f'{m:.2%}' + ('' if np.isnan(s) else f' ± {s:.2%}') for m, s in zip(mean, spread)) + ' |')
     result[name] = dict(images=len(x), top1=[f[0] for f in figures], auc=[f[1] for f in figures],
                         accuracy=[f[2] for f in figures], judge=judge.name)
   checkpoint.write_json(pathlib.Path(WORKDIR.value) / 'bao_table_2.json', result)

@@ -27,7 +27,7 @@ FAST = {'steps': 1500, 'data.image_size': 32, 'network.width': 0.25, 'network.en
 COLUMNS = (
     ('cosine, best of 10', 'attributes', 'cosine_best_of_10', '.4f'), ('squared error', 'attributes', 'squared_error', '.2f'),
     ('of real faces: cosine', 'attributes', 'real_cosine', '.4f'), ('squared error', 'attributes', 'real_squared_error', '.2f'),
-    ('Frechet distance', 'samples', 'frechet_distance', '.3g'), ('sharpness / real', 'ratio', 'gradient_energy', '.2f'))
+    ('Frechet distance', 'samples', 'frechet_distance', '.3g'), ('sharpness / real', 'ratio', 'sharpness', '.2f'))
 
 
 def main():
