@@ -21,7 +21,8 @@ def get_config(method='cvae_gan'):
     row.match_d = row.match_c = 0.02
   if method == 'cvae':  # lambda 1 = 3 is for 49,152 pixel values; against 256 it leaves nothing to z
     config.method.encoder.kl = 0.5
-  if method == 'vae_dis':
-    config.first.steps = 200
+  if method == 'vae_dis':  # likewise: some 1,000 features of a small discriminator, where the paper has 16,384
+    config.method.encoder.kl = 0.02
+    config.first.steps = 400
   config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 25, 200
   return config.lock()

@@ -35,7 +35,7 @@ def judges_for(config, features=None, steps=2000):
       data.images, labels, cache_dir=home, seed=seed, steps=steps, flip=config.data.flip,
       batch_size=min(128, len(data.images)), **more)
   by_class = by_score = by_attribute = None
-  if data.labels is not None:
+  if data.labels is not None and (config.data.condition == 'label' or data.attributes is None):
     by_class, by_score = (train(data.labels, SEEDS[k], num_classes=len(data.class_names))
                           for k in ('features', 'scores'))
   if data.attributes is not None:
