@@ -28,7 +28,7 @@ from vaegan_jax import command  # noqa: E402
 
 MEMBERS = flags.DEFINE_integer('members', 16, 'Models of the population.', lower_bound=1)
 METHOD = flags.DEFINE_string('method', 'matching', 'Of vaegan_jax.toy.RECIPES.')
-BATCH_SIZES = flags.DEFINE_list('batch_sizes', ['1', '4', '16', '64'], 'Points in a batch; a row each.')
+BATCH_SIZES = flags.DEFINE_list('batch_sizes', ['1', '4', '32'], 'Points in a batch; a row each.')
 ITERATIONS = flags.DEFINE_integer('iterations', 200, 'Of every member, in each measurement.', lower_bound=2)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'Measurements of each way, in turn.', lower_bound=1)
 

@@ -32,7 +32,7 @@ class Toy(NamedTuple):
   generator_unit: float = 25.  # the length that is 1 within the network (see networks/mlp.py); the generator
   discriminator_unit: float = 100.  # starts about this far around the origin, so that the ring is far away
   latent_size: int = 2
-  batch_size: int = 32
+  batch_size: int = 64
   learning_rate: float = 5e-5
   decay: float = 0.99  # of RMSProp's mean square; PyTorch's and Torch's default
   bound: float = 0.01  # of the weights of WGAN's critic (Arjovsky et al. 2017)

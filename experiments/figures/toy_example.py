@@ -4,7 +4,7 @@
     python experiments/figures/toy_example.py                    # 2,000,000, as recalled of the paper
 
 All seeds of all methods train as one compiled program. Writes a picture (a row a method, a column a number of
-iterations, real points blue, generated ones red, of the first seed) and a JSON file with the measures of every
+iterations, real points blue, generated ones red, of the first seed or seeds) and a JSON file with the measures of every
 seed, both anew at each measurement; prints a table. A run that is stopped does not go on, it begins again.
 """
 import datetime
@@ -26,6 +26,7 @@ FAST = flags.DEFINE_bool('fast', False, '200,000 iterations in place of 2,000,00
 ITERATIONS = flags.DEFINE_integer('iterations', None, 'Another number of them.', lower_bound=1)
 EVERY = flags.DEFINE_integer('every', 10_000, 'Iterations from one measurement to the next.', lower_bound=1)
 SEEDS = flags.DEFINE_integer('seeds', 8, 'Seeds of each method, from 0 on.', lower_bound=1)
+SHOWN = flags.DEFINE_integer('shown', 1, 'Seeds that the picture shows, from 0 on.', lower_bound=1)
 METHODS = flags.DEFINE_list('methods', None, 'Of gan, wgan, matching; all by default.')
 SET = flags.DEFINE_multi_string('set', [], 'Field of toy.Toy: --set=radius=10 --set=batch_size=64.')
 OUT = flags.DEFINE_string('out', 'runs/toy_example.png', 'The picture; the numbers go beside it, as .json.')
@@ -62,8 +63,8 @@ def main():
       result['measures'][name].append({k: [round(f[k], 4) for f in found] for k in found[0]})
       print(f'{done:8d} {result["seconds"][-1]:7.0f} s  {line(name, result)}', flush=True)
     if done in COLUMNS or done == total:
-      shown[done] = {name: points[name][0] for name in names}
-      images.save_png(OUT.value, figure(names, shown, real, toys, toy, seeds[0]))
+      shown[done] = {(name, seed): points[name][seed] for name in names for seed in seeds[:SHOWN.value]}
+      images.save_png(OUT.value, figure(shown, real, toys, toy))
     checkpoint.write_json(pathlib.Path(OUT.value).with_suffix('.json'), result)
     if done >= total:
       break
@@ -121,17 +122,18 @@ def table(names, result):
            f'under {LARGEST_ERROR:.0%}')
 
 
-def figure(names, shown, real, toys, toy, seed, size=250, scale=3):
-  """uint8 [H, W, 3]: a row a method, a column a number of iterations, drawn large and reduced.
+def figure(shown, real, toys, toy, size=250, scale=3):
+  """uint8 [H, W, 3]: a row a method and seed, a column a number of iterations, drawn large and reduced.
 
   Args:
-    shown: {iterations: {method: points [N, 2]}}; a panel tells how many of the angle's bins they cover, and their
+    shown: {iterations: {(method, seed): points [N, 2]}}; a panel tells how many of the angle's bins they cover, and their
       radius error.
     size: pixels of a panel's side.
   """
   from PIL import Image, ImageDraw, ImageFont
   s, gap, left, top, bottom = scale, 12, 92, 74, 34
-  width, height = left + len(shown) * (size + gap), top + len(names) * (size + gap) + bottom
+  rows = list(next(iter(shown.values())))
+  width, height = left + len(shown) * (size + gap), top + len(rows) * (size + gap) + bottom
   low, high = -0.2 * toys.CENTRE[0], toys.CENTRE[0] + 1.7 * toy.radius  # both where the generator starts and the ring
   canvas = Image.new('RGB', (width * s, height * s), 'white')
   pen = ImageDraw.Draw(canvas, 'RGBA')
@@ -139,11 +141,11 @@ def figure(names, shown, real, toys, toy, seed, size=250, scale=3):
   text = lambda x, y, words, points=15, anchor='mm', fill=(40, 40, 40): pen.text(
       (x * s, y * s), words, font=font(points), anchor=anchor, fill=fill)
   text(left, 18, f'Toy example of CVAE-GAN: a ring, batches of {toy.batch_size}', 17, 'lm')
-  text(left, 40, f'real points blue, generated red: seed {seed}, the first, not chosen', 13, 'lm')
+  text(left, 40, 'real points blue, generated ones red', 13, 'lm')
   ticks = [t for t in range(0, int(high) + 1, 50)]
-  for row, name in enumerate(names):
+  for row, (name, seed) in enumerate(rows):
     y0 = top + row * (size + gap)
-    turned(canvas, TITLES[name], font(16), (14 * s, y0 * s, size * s))
+    turned(canvas, f'{TITLES[name]}, seed {seed}', font(14), (14 * s, y0 * s, size * s))
     for column, (iterations, points) in enumerate(shown.items()):
       x0 = left + column * (size + gap)
       at = lambda p: (x0 + (p[0] - low) / (high - low) * size, y0 + (high - p[1]) / (high - low) * size)
@@ -152,19 +154,19 @@ def figure(names, shown, real, toys, toy, seed, size=250, scale=3):
         (x, _), (_, y) = at((t, low)), at((low, t))
         pen.line([x * s, y0 * s, x * s, (y0 + size) * s], fill=(228, 228, 228), width=s)
         pen.line([x0 * s, y * s, (x0 + size) * s, y * s], fill=(228, 228, 228), width=s)
-        if row == len(names) - 1:
+        if row == len(rows) - 1:
           text(x, y0 + size + 12, str(t), 11)
         if column == 0:
           text(x0 - 6, y, str(t), 11, 'rm')
       outside = 0
-      for cloud, colour in ((real[:1000], COLOURS['real']), (points[name][:1000], COLOURS['generated'])):
+      for cloud, colour in ((real[:1000], COLOURS['real']), (points[name, seed][:1000], COLOURS['generated'])):
         for p in cloud:
           if not low < min(p) <= max(p) < high:
             outside += 1
             continue
           x, y = at(p)
           pen.ellipse([(x - 1.3) * s, (y - 1.3) * s, (x + 1.3) * s, (y + 1.3) * s], fill=(*colour, 130))
-      found = toys.measures(points[name], toy.radius)
+      found = toys.measures(points[name, seed], toy.radius)
       text(x0 + 6, y0 + size - 10, f'{found["coverage"] * toys.BINS:.0f}/{toys.BINS} angles, radius error '
            f'{found["radius_error"]:.0%}' + f', {outside / 10:.0f} % outside' * (outside > 0), 10, 'lm')
       pen.rectangle([x0 * s, y0 * s, (x0 + size) * s, (y0 + size) * s], outline=(120, 120, 120), width=s)
