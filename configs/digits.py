@@ -23,6 +23,6 @@ def get_config(method='cvae_gan'):
     config.method.encoder.kl = 0.5
   if method == 'vae_dis':  # likewise: some 1,000 features of a small discriminator, where the paper has 16,384
     config.method.encoder.kl = 0.02
-    config.first.steps = 400
+    config.first.steps = 150
   config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 25, 200
   return config.lock()
