@@ -2,12 +2,13 @@
 
     python benchmarks/population.py --members=16
 
-Trains the same members of the toy example (vaegan_jax/toy.py), the same seeds for the same iterations, in turn:
-as one program (vmap over the members, a loop on the device); the same with the members spread over the cores;
-one after another, each as a loop on the device; and one after another with a dispatch for each iteration, as a
-training loop that sees every step does it. All programs are compiled before, warm, and left out of the time.
-Prints the median of each over the repeats, the ratios with their spread (least to largest), and the machine. On a
-machine that does other work, too, the processor time tells more than the clock.
+Trains the same members of the toy example (vaegan_jax/toy.py), the same seeds for the same iterations: as one
+program (vmap over the members, a loop on the device); the same with the members spread over the cores; one
+after another, each as a loop on the device; and one after another with a dispatch for each iteration, as a
+training loop that sees every step does it. The four take turns. Compiling is done before,
+and left out of the time.
+Prints the median of each over the repeats, the ratios with their spread (least to largest), and the machine.
+Where that does other work, too, the processor time tells more than the clock.
 """
 import datetime
 import os
@@ -68,10 +69,11 @@ def main():
   import jax
   from vaegan_jax import toy as toys
   command.keep_compiled_programs()
-  cpu = next((text.split(':')[1].strip() for text in pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-              if text.startswith('model name')), platform.machine()) if sys.platform == 'linux' else platform.machine()
-  print(f'{MEMBERS.value} models, {METHOD.value}, {ITERATIONS.value} iterations each, {REPEATS.value} repeats; '
-        f'{CORES} x {cpu}, {jax.devices()[0].platform}, JAX {jax.__version__}, {datetime.date.today()}')
+  about = pathlib.Path('/proc/cpuinfo')
+  lines = about.read_text().splitlines() if about.exists() else []
+  cpu = next((t.split(':')[1].strip() for t in lines if t.startswith('model name')), platform.machine())
+  print(f'{MEMBERS.value} models, {METHOD.value}, {ITERATIONS.value} iterations each, '
+        f'{REPEATS.value} repeats; {CORES} x {cpu}, {jax.devices()[0].platform}, JAX {jax.__version__}, {datetime.date.today()}')
   for batch_size in map(int, BATCH_SIZES.value):
     made = ways(toys, toys.Toy(batch_size=batch_size), METHOD.value, range(MEMBERS.value), ITERATIONS.value)
     seconds = {way: [] for way in made}  # [wall, processor] of each repeat
