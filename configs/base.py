@@ -41,7 +41,8 @@ def get_config(method):
           channels=1,  # 1 grey, 3 colour
           condition='label' if conditional else 'none',  # none, label, or attributes
           attributes=(),  # names of those in use; empty: all that the set has
-          flip=False),  # mirror half of the images
+          flip=False,  # mirror half of the images
+          augment='none'),  # none, or larsen: shifts, turns and colours as in that code, see augment.py
       network=dict(
           name='bao' if conditional else 'larsen',  # bao or larsen
           latent_size=64,  # Z
@@ -81,6 +82,15 @@ def halved_first_phase(config):
   return config.lock()
 
 
+# What the authors' code does with CelebA and the paper leaves out or says otherwise, by state of the code. Its
+# gradients are sums over a batch of 64, ours means: rates and the penalty 2e-5 on weights are divided by 64.
+_CODE = {'network.encoder_units': 1024, 'data.augment': 'larsen', 'optimizer.schedule': 'larsen',
+         'optimizer.end': 1e-5 / 64, 'optimizer.weight_decay': 2e-5 / 64}
+AUTHORS_CODE = dict(
+    vae_gan_february={**_CODE, 'steps': 37_500, 'optimizer.learning_rate': 0.02 / 64},
+    vae_gan_released={**_CODE, 'steps': 62_500, 'optimizer.learning_rate': 0.025 / 64})
+
+
 def faces(method):
   """What CelebA and LFW have in common: Larsen et al.'s faces at 64x64, with attributes."""
   config = get_config(method)
@@ -92,6 +102,8 @@ def faces(method):
   config.prior_condition = 'shuffled'
   config.network.latent_size = 128
   config.gate.on = method.startswith('vae_gan')  # as in the authors' code
+  if method in AUTHORS_CODE:
+    config.update_from_flattened_dict(AUTHORS_CODE[method])
   return config
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from vaegan_jax import augment
 from vaegan_jax import data as datasets
 from vaegan_jax import losses
 from vaegan_jax import model as wiring
@@ -33,7 +34,7 @@ ALLOWED = {
     'parallel': tuple(devices.PARALLEL), 'dtype': ('float32', 'bfloat16'), 'ema_decay': decay,
     'first.steps': (-1, math.inf),
     'data.image_size': (16, 32, 64, 128), 'data.channels': (1, 3),
-    'data.condition': ('none', 'label', 'attributes'),
+    'data.condition': ('none', 'label', 'attributes'), 'data.augment': tuple(augment.AUGMENTATIONS),
     'network.name': tuple(NETWORKS), 'network.latent_size': (0, 65536), 'network.width': (0, 64),
     'network.encoder_units': (0, 1e6),
     'normalise.makers': ('joint', 'apart'), 'normalise.critics': ('joint', 'apart'),
@@ -266,7 +267,8 @@ def phases(config, size):
   transformations = optimizers(config, {network for table in tables for network in table})
   draws = stepping.Draws(
       config.network.latent_size, PRIOR_CONDITIONS[config.prior_condition],
-      classes=size if config.data.condition == 'label' else 0, flip=config.data.flip)
+      classes=size if config.data.condition == 'label' else 0, flip=config.data.flip,
+      augment=augment.AUGMENTATIONS[config.data.augment])
   made = []
   for table, until in zip(tables, (config.first.steps, config.steps)[-len(tables):]):
     whole = model(config, size, table, everything)

@@ -8,6 +8,7 @@ from jax.interpreters import ad
 import jax.numpy as jnp
 import optax
 
+from vaegan_jax import augment as augmentation
 from vaegan_jax import losses
 from vaegan_jax import model as wiring
 from vaegan_jax.networks import layers
@@ -31,6 +32,7 @@ class Draws(NamedTuple):
   prior_condition: Callable | None = None  # (key, c [N, A]) -> c_p [N, A]
   classes: int = 0  # of class labels c; 0 where c is absent or attributes
   flip: bool = False  # mirror half of the images, left to right
+  augment: Callable | None = None  # (x, normal noise [B, augment.DRAWS]) -> x
 
 
 def uniform_classes(key, c):
@@ -45,7 +47,7 @@ def shuffled(key, c):
 
 
 def draw(draws, key, x, c, axis_name=None):
-  """(x with flips, noise for model.make), equal for any number of devices.
+  """(x flipped and augmented, noise for model.make), equal for any number of devices.
 
   Under pmap (axis_name) the numbers of the global batch are drawn on each device, which then takes
   its own part.
@@ -63,6 +65,9 @@ def draw(draws, key, x, c, axis_name=None):
   if draws.flip:
     mirrored = own(jax.random.bernoulli(keys[3], shape=(count * devices, 1, 1, 1)))
     x = jnp.where(mirrored, x[:, :, ::-1], x)
+  if draws.augment:
+    normal = jax.random.normal(jax.random.fold_in(keys[3], 1), (count * devices, augmentation.DRAWS))
+    x = draws.augment(x, own(normal))
   return x, noise
 
 
