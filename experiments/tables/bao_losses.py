@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from absl import flags  # noqa: E402
 
+from experiments.tables import bao_fast  # noqa: E402
 from vaegan_jax import command  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -23,12 +24,6 @@ without = lambda loss: {f'method.{network}.{loss}': 0. for network in ('generato
 METHODS = {
     'whole': ('cvae_gan', {}), 'without_feature_d': ('cvae_gan', without('feature_d')),
     'without_pixel': ('cvae_gan', without('pixel')), 'without_feature_c': ('cvae_gan', without('feature_c'))}
-FAST = {'steps': 1000, 'data.image_size': 16, 'network.width': 0.25, 'network.latent_size': 16,
-        'optimizer.learning_rate': 5e-4, 'ema_decay': 0.99, 'sample_every_steps': 500, 'save_every_steps': 500}
-# The published lambdas are for 128x128 pixels and some 16,000 features: at 16x16, with 512 and 256 features, they
-# would leave the KL all and the matching losses nothing to say.
-MATCH = {'method.generator.match_d': 0.02, 'method.generator.match_c': 0.02}
-FAST_OF = {'cvae_gan': MATCH}
 COLUMNS = (
     ('sharpness', 'reconstructions', 'sharpness', '.3f'), ('PSNR, dB', 'reconstructions', 'psnr', '.2f'),
     ('SSIM', 'reconstructions', 'ssim', '.3f'), ('top-1', 'reconstructions', 'top1', '.1%'),
@@ -41,8 +36,9 @@ COLUMNS = (
 def main():
   from vaegan_jax import study
   command.keep_compiled_programs()
-  results = study.figures(FLAGS.data, command.study_methods(METHODS, FAST_OF), range(FLAGS.seeds), command.study_settings(FAST), FLAGS.workdir,
-                          n=FLAGS.n, judge_steps=FLAGS.judge_steps)
+  results = study.figures(
+      FLAGS.data, command.study_methods(METHODS, bao_fast.BY_METHOD), range(FLAGS.seeds),
+      command.study_settings(bao_fast.SETTINGS), FLAGS.workdir, n=FLAGS.n, judge_steps=FLAGS.judge_steps)
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=2)
   study.picture(FLAGS.workdir, METHODS, mode='reconstructions', rows=1)

@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from absl import flags  # noqa: E402
 
+from experiments.tables import bao_fast  # noqa: E402
 from vaegan_jax import command  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -24,12 +25,6 @@ METHODS = {
     'cgan_without_classifier': ('cgan', {'method.generator.classify_prior': 0., 'method.classifier.classify': 0.,
                                          'network.conditional_discriminator': True}),
     'fm_cgan': ('fm_cgan', {}), 'cvae_gan': ('cvae_gan', {})}
-FAST = {'steps': 1000, 'data.image_size': 16, 'network.width': 0.25, 'network.latent_size': 16,
-        'optimizer.learning_rate': 5e-4, 'ema_decay': 0.99, 'sample_every_steps': 500, 'save_every_steps': 500}
-# The published lambdas are for 128x128 pixels and some 16,000 features: at 16x16, with 512 and 256 features, they
-# would leave the KL all and the matching losses nothing to say.
-MATCH = {'method.generator.match_d': 0.02, 'method.generator.match_c': 0.02}
-FAST_OF = {'cvae': {'method.encoder.kl': 0.5}, 'fm_cgan': MATCH, 'cvae_gan': MATCH}
 COLUMNS = (
     ('top-1', 'samples', 'top1', '.1%'), ('worst class', 'samples', 'top1_worst', '.1%'),
     ('top-1 / real', 'ratio', 'top1', '.3f'), ('score', 'samples', 'score', '.2f'), ('score / real', 'ratio', 'score', '.3f'),
@@ -41,8 +36,9 @@ COLUMNS = (
 def main():
   from vaegan_jax import study
   command.keep_compiled_programs()
-  results = study.figures(FLAGS.data, command.study_methods(METHODS, FAST_OF), range(FLAGS.seeds), command.study_settings(FAST), FLAGS.workdir,
-                          n=FLAGS.n, judge_steps=FLAGS.judge_steps)
+  results = study.figures(
+      FLAGS.data, command.study_methods(METHODS, bao_fast.BY_METHOD), range(FLAGS.seeds),
+      command.study_settings(bao_fast.SETTINGS), FLAGS.workdir, n=FLAGS.n, judge_steps=FLAGS.judge_steps)
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=3)
   return 0
