@@ -374,3 +374,20 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     images.save_png(path, NOISE)
   assert os.listdir(tmp_path) == ['x.png']
   np.testing.assert_array_equal(images.read_image(path, 3), NOISE)
+
+
+def test_captions_stand_beside_the_grid_and_leave_it_as_it_is():
+  grid = images.grid(np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), 3, scale=1)
+  sheet = images.captioned(grid, rows=['vae', 'vae gan'], columns=['a', 'b', 'c'])
+  left, top = sheet.shape[1] - grid.shape[1], sheet.shape[0] - grid.shape[0]
+  np.testing.assert_array_equal(sheet[top:, left:], grid)
+  assert left > top > 10 and (sheet[top:, :left] < 128).any() and (sheet[:top, left:] < 128).any()
+  assert sheet[:top, :left].min() == 255
+  long = images.captioned(grid, columns=['wearing lipstick'] * 3)  # wider than a column: turned upright
+  assert long.shape[1] == grid.shape[1] and long.shape[0] - grid.shape[0] > 80
+
+
+def test_captions_of_a_grey_grid():
+  grid = images.grid(np.zeros((4, 16, 16, 1), np.uint8), 2)
+  assert images.captioned(grid, rows=['one']).shape[2] == 3
+  np.testing.assert_array_equal(images.captioned(grid)[..., 0], grid)

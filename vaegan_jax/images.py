@@ -8,7 +8,7 @@ import pathlib
 import uuid
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 LARGEST_PIXELS = 50_000_000
 # Named, so that no other of Pillow's readers (one of them starts Ghostscript) sees the bytes.
@@ -159,6 +159,38 @@ def grid(images, columns=None, padding=2, scale=None):
     left = padding + i % columns * (width + padding)
     canvas[top:top + height, left:left + width] = image
   return canvas[..., 0] if channels == 1 else canvas
+
+
+def captioned(canvas, rows=(), columns=(), size=13, space=6):
+  """uint8 [H', W', 3]: a grid with names left of its rows and above its columns, each evenly spread.
+
+  Args:
+    canvas: uint8 [H, W] or [H, W, 3], as grid gives it. Fewer names than rows stand for blocks of rows.
+    rows, columns: texts; those of columns are turned upright where one is wider than its column.
+    size: pixels of the letters; space: pixels around a name.
+  """
+  canvas = np.asarray(canvas)
+  canvas = canvas if canvas.ndim == 3 else np.repeat(canvas[..., None], 3, 2)
+  font = ImageFont.load_default(size)
+  wide = [round(font.getlength(name)) + 2 * space for name in (*rows, *columns)]
+  left, column = max(wide[:len(rows)], default=0), canvas.shape[1] / max(1, len(columns))
+  turned = max(wide[len(rows):], default=0) > column
+  top = (max(wide[len(rows):]) if turned else size + 2 * space) if columns else 0
+  sheet = Image.new('RGB', (left + canvas.shape[1], top + canvas.shape[0]), 'white')
+  sheet.paste(Image.fromarray(canvas), (left, top))
+  pen = ImageDraw.Draw(sheet)
+  for i, name in enumerate(rows):
+    middle = top + (i + .5) * canvas.shape[0] / len(rows)
+    pen.text((left - space, middle), name, (40, 40, 40), font, 'rm')
+  for i, name in enumerate(columns):
+    middle = round(left + (i + .5) * column)
+    if turned:
+      strip = Image.new('RGB', (top, size + space), 'white')
+      ImageDraw.Draw(strip).text((space, strip.height // 2), name, (40, 40, 40), font, 'lm')
+      sheet.paste(strip.transpose(Image.Transpose.ROTATE_90), (middle - strip.height // 2, 0))
+    else:
+      pen.text((middle, top / 2), name, (40, 40, 40), font, 'mm')
+  return np.asarray(sheet)
 
 
 def reconstruction_grid(originals, reconstructions, columns=8, padding=2, scale=None):

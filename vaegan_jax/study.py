@@ -98,17 +98,20 @@ def picture(workdir, methods, *, mode='samples', rows=2, seed=0):
   """Writes WORKDIR/samples.png: blocks of `rows` rows, one of each method in order, with the run of `seed`.
 
   mode: samples on the same noise, a column a class; or reconstructions, one row of originals above
-  one row of reconstructions of each method.
+  one row of reconstructions of each method. The methods' names stand beside their rows.
   """
-  blocks = []
+  blocks, names = [], []
   for name in methods:
     model = sample.restore(pathlib.Path(workdir) / name / f'seed_{seed}')
     classes = model.about['size'] if model.about['condition'] == 'label' else 0
     columns = classes if 0 < classes <= 16 else 10
     if mode == 'samples':
       blocks.append(model.sample(rows * columns))
+      names.append(name)
     elif 'encoder' in model.networks:
       originals, given = sample.pictures_of(model, '', columns)
       blocks += ([] if blocks else [originals]) + [model.reconstruct(originals, **given)]
+      names += ([] if names else ['originals']) + [name]
   scale = max(1, 64 // model.config['data']['image_size'])
-  images.save_png(pathlib.Path(workdir) / f'{mode}.png', images.grid(np.concatenate(blocks), columns, scale=scale))
+  grid = images.grid(np.concatenate(blocks), columns, scale=scale)
+  images.save_png(pathlib.Path(workdir) / f'{mode}.png', images.captioned(grid, [name.replace('_', ' ') for name in names]))

@@ -36,7 +36,8 @@ def main():
   course = edit.inpaint(model, originals, hole, iterations=SHOWN[-1], **given)
   cut = np.where(hole[..., None], np.uint8(128), originals)
   rows = np.concatenate([originals, cut, *(course[i - 1] for i in SHOWN)])
-  images.save_png(OUT.value, images.grid(rows, len(originals), scale=max(1, 64 // size)))
+  names = ['original', 'hole', *(f'{i} iteration{"s" * (i > 1)}' for i in SHOWN)]
+  images.save_png(OUT.value, images.captioned(images.grid(rows, len(originals), scale=max(1, 64 // size)), names))
   flat = np.stack([np.broadcast_to(x[~h].mean(0), x.shape) for x, h in zip(originals, hole)])
   inside = lambda filled: 10 * np.log10(255**2 / np.mean(np.square(np.subtract(filled, originals, dtype=float))[hole]))
   for i in SHOWN:

@@ -38,7 +38,9 @@ def main():
   line = model.interpolate(data.images[first], data.images[second], steps=STEPS.value, **given)
   rows = np.concatenate([data.images[first][:, None], line, data.images[second][:, None]], 1)
   scale = max(1, 64 // config.data.image_size)
-  images.save_png(OUT.value, images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=scale))
+  grid = images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=scale)
+  names = ['real', *(f'{t:.2g}' for t in np.linspace(0, 1, STEPS.value)), 'real']
+  images.save_png(OUT.value, images.captioned(grid, columns=names))
   print(f'{OUT.value}: each row a real image, {STEPS.value} decodings, another real image of its class')
   return 0
 

@@ -3,8 +3,7 @@
     python experiments/figures/larsen_attributes.py --workdir=runs/faces --out=attributes.png
 
 A vector is the mean latent of training images with an attribute minus that of those without it. One row a
-held-out face: the face, its reconstruction, then the reconstruction with each vector added; the columns'
-attributes are printed. For unconditional runs with an encoder, on data with attributes.
+held-out face: the face, its reconstruction, then the reconstruction with each vector added, named above. For unconditional runs with an encoder, on data with attributes.
 """
 import pathlib
 import sys
@@ -46,8 +45,9 @@ def main():
   mean, _ = model.encode(faces)
   edited = [model.decode(mean + STRENGTH.value * v) for v in vectors]
   rows = np.stack([faces, model.decode(mean), *edited], 1)
-  images.save_png(OUT.value, images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1],
-                                         scale=max(1, 64 // config.data.image_size)))
+  grid = images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=max(1, 64 // config.data.image_size))
+  names = [name.replace('_', ' ') for name in NAMES.value]
+  images.save_png(OUT.value, images.captioned(grid, columns=['face', 'reconstruction', *names]))
   print(f'{OUT.value}: columns are the face, its reconstruction, then with more of {", ".join(NAMES.value)}')
   return 0
 
