@@ -1,4 +1,4 @@
-"""Section 4.5 of CVAE-GAN (Bao et al. 2017): each part of the pairwise loss L_G removed in turn.
+"""Section 4.5 of CVAE-GAN (Bao et al. 2017): each part of the generator's loss removed in turn.
 
     python experiments/tables/bao_losses.py --data=digits --fast
     python experiments/tables/bao_losses.py --data=fashion_mnist
@@ -20,10 +20,13 @@ from vaegan_jax import command  # noqa: E402
 
 FLAGS = flags.FLAGS
 command.define_study_flags('bao_losses', 'digits')
-without = lambda loss: {f'method.{network}.{loss}': 0. for network in ('generator', 'encoder')}
-METHODS = {
-    'whole': ('cvae_gan', {}), 'without_feature_d': ('cvae_gan', without('feature_d')),
-    'without_pixel': ('cvae_gan', without('pixel')), 'without_feature_c': ('cvae_gan', without('feature_c'))}
+# A part is all that sees the same features: the paper regroups L_G, L_GD and L_GC into a part on pixels, one on
+# the discriminator's and one on the classifier's features (recalled).
+PARTS = {'pixels': ('pixel',), 'd': ('feature_d', 'match_d'), 'c': ('feature_c', 'match_c')}
+METHODS = {'whole': ('cvae_gan', {})} | {
+    f'without_{part}': ('cvae_gan', {
+        f'method.{network}.{loss}': 0. for network in ('generator', 'encoder') for loss in losses
+        if network == 'generator' or not loss.startswith('match')}) for part, losses in PARTS.items()}
 COLUMNS = (
     ('sharpness', 'reconstructions', 'sharpness', '.3f'), ('PSNR, dB', 'reconstructions', 'psnr', '.2f'),
     ('SSIM', 'reconstructions', 'ssim', '.3f'), ('top-1', 'reconstructions', 'top1', '.1%'),
@@ -41,7 +44,7 @@ def main():
       command.study_settings(bao_fast.SETTINGS), FLAGS.workdir, n=FLAGS.n, judge_steps=FLAGS.judge_steps)
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=2)
-  study.picture(FLAGS.workdir, METHODS, mode='reconstructions', rows=1)
+  study.picture(FLAGS.workdir, METHODS, mode='reconstructions')
   return 0
 
 
