@@ -48,7 +48,8 @@ def norm(tree):
   return float(optax.tree.norm(tree))
 
 
-@pytest.mark.parametrize('name,joint', [(n, True) for n in methods.METHODS] + [('vae_gan', False), ('cvae_gan', False)])
+@pytest.mark.parametrize('name,joint', [(n, True) for n in methods.METHODS] + [
+    (n, False) for n in ('vae_gan', 'vae_gan_released', 'cvae', 'cvae_gan')])
 def test_gradients_are_those_of_each_networks_own_row(name, joint):
   table, conditional, model, state = case(name, joint_makers=joint, joint_critics=joint)
   x, c, noise = inputs(conditional)
@@ -211,6 +212,35 @@ def test_columns_that_are_proportional_go_through_the_critics_together():
         rows[network][loss] = part * weight
   for network, row in methods.VAE_GAN.items():
     assert rows[network] == pytest.approx({k: v for k, v in row.items() if k != 'kl'})
+
+
+def makers_pulled(name, **choices):
+  """The shares of each pullback through the makers of a method."""
+  table, conditional, model, state = case(name, **choices)
+  x, c, noise = inputs(conditional, 2)
+  seen = []
+
+  def spy(*arguments):
+    seen.extend(share for share, _ in real(*arguments))
+    return real(*arguments)
+
+  real, stepping.maker_groups = stepping.maker_groups, spy
+  try:
+    jax.eval_shape(functools.partial(stepping.gradients, model, table), state.params, state.stats, state.centres, x, c, noise)
+  finally:
+    stepping.maker_groups = real
+  return seen
+
+
+def test_one_pullback_serves_both_makers_where_that_costs_less():
+  apart = dict(joint_makers=False, joint_critics=False)
+  both = dict(encoder=1., generator=1.)
+  assert makers_pulled('vae') == makers_pulled('cvae') == [both]
+  assert makers_pulled('vae_gan_released', **apart) == [dict(generator=1.), pytest.approx(dict(encoder=1., generator=1e-6))]
+  assert makers_pulled('cvae_gan', **apart) == [both, dict(generator=1.)]
+  for name, choices in (('vae_gan', apart), ('vae_gan_released', {**apart, 'joint_critics': True}),
+                        ('cvae_gan', {**apart, 'joint_makers': True})):
+    assert sorted(map(list, makers_pulled(name, **choices))) == [['encoder'], ['generator']]
 
 
 def test_gate_holds_parameters_and_optimizer_state_to_the_bit():

@@ -94,6 +94,19 @@ def column_groups(method, names):
   return groups
 
 
+def critic_groups(model, method, names):
+  """What to pull through the critics, each entry once: column_groups, or one group for each network's row.
+
+  Rows are cheaper where a critic that normalises jointly is in two columns, each of which would take its weight
+  gradients of all images (VAE/GAN as of February 2016).
+  """
+  columns = column_groups(method, names)
+  rows = {network: {k: row[k] for k in names if row.get(k)} for network, row in method.items()}
+  rows = [({network: 1.}, row) for network, row in rows.items() if row]
+  twice = any(sum(critic in share for share, _ in columns) > 1 for critic in wiring.CRITICS)
+  return rows if model.joint_critics and twice and len(rows) <= len(columns) else columns
+
+
 def nothing(like):
   """The symbolic zero cotangent of an array: what it would be pulled through is not computed, and
   an infinite derivative behind it stays harmless."""
@@ -130,26 +143,42 @@ def gradients(model, method, params, stats, centres, x, c, noise):
   (fakes, maker_terms), pull_makers, made = jax.vjp(first_half, makers, has_aux=True)
   critic_terms, pull_critics, (judged, centres, logits) = jax.vjp(second_half, critics, fakes, has_aux=True)
 
-  grads, image_parts = {}, {network: [] for network in method}
-  for share, weights in column_groups(method, critic_terms):
+  parts, groups = {network: [] for network in method}, []
+  for share, weights in critic_groups(model, method, critic_terms):
     cotangent = {k: jnp.float32(weights[k]) if k in weights else nothing(v) for k, v in critic_terms.items()}
     critic_grads, image_grads = pull_critics(cotangent)
     touched = reaches(model, weights)
     image_grads = {k: v if k in touched else nothing(v) for k, v in image_grads.items()}
+    for network in share.keys() & critics.keys():
+      parts[network].append((share[network], critic_grads[network]))
+    if makers_share := {network: part for network, part in share.items() if network in makers}:
+      groups.append((makers_share, image_grads))
+  trained, prior = [n for n in method if n in makers], method.get('encoder', {})
+  for share, image_grads in maker_groups(model, trained, groups, fakes):
+    row = {k: jnp.float32(prior[k] / share['encoder']) if prior.get(k) and 'encoder' in share else nothing(v)
+           for k, v in maker_terms.items()}
+    pulled, = pull_makers((image_grads, row))
     for network, part in share.items():
-      if network in critics:
-        grads.setdefault(network, []).append((part, critic_grads[network]))
-      else:
-        image_parts[network].append((part, image_grads))
-  grads = {network: weigh(*zip(*parts)) for network, parts in grads.items()}
-  for network in method:
-    if network in makers:
-      images = weigh(*zip(*image_parts[network])) if image_parts[network] else jax.tree.map(nothing, fakes)
-      row = {k: jnp.float32(method[network][k]) if method[network].get(k) else nothing(v)
-             for k, v in maker_terms.items()}
-      grads[network] = pull_makers((images, row))[0][network]
+      parts[network].append((part, pulled[network]))
+  grads = {network: weigh(*zip(*own)) for network, own in parts.items() if own}
   terms = {**maker_terms, **critic_terms, **{f'logit_{k}': v for k, v in logits.items()}}
   return grads, terms, {**stats, **made, **judged}, centres
+
+
+def maker_groups(model, trained, groups, fakes):
+  """[({maker: share}, image gradients)]: what to pull through the makers, each entry once; the cheaper of two ways.
+
+  `groups` themselves, where the encoder has one and no fake is in two: that one serves encoder and generator at
+  once (VAE, CVAE; VAE/GAN as released, normalised apart). Else the groups' sum for each network of `trained`.
+  """
+  joint = model.joint_makers and len(fakes) > 1
+  touched = [k for _, images in groups for k, v in images.items() if joint or not isinstance(v, ad.Zero)]
+  served = [network for share, _ in groups for network in share]
+  if served.count('encoder') == 1 and len(set(touched)) == len(touched) and set(served) == set(trained):
+    return groups
+  own = {network: [(share[network], images) for share, images in groups if network in share] for network in trained}
+  return [({network: 1.}, weigh(*zip(*parts)) if parts else jax.tree.map(nothing, fakes))
+          for network, parts in own.items()]
 
 
 def reaches(model, names):

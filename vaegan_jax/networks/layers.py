@@ -7,6 +7,7 @@ from typing import Any, Callable, NamedTuple
 from flax import linen as nn
 import jax
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 import jax.numpy as jnp
 import numpy as np
 
@@ -168,14 +169,24 @@ def conv(x, kernel, strides, padding):
   return _strided(x, kernel, strides, padding)
 
 
+def _kept(function):
+  """The forward rule of a custom_vjp(x, kernel, ...) with symbolic zeros, whose backward rule needs x and kernel.
+
+  Without symbolic zeros a cotangent that is known to be zero would become an array here, and be pulled through
+  all layers below for nothing: e.g. that of x_p under a loss of x_f.
+  """
+  return lambda x, kernel, *static: (function(x.value, kernel.value, *static), (x.value, kernel.value))
+
+
 def _conv_backward(strides, padding, residuals, g):
+  if isinstance(g, SymbolicZero):
+    return None, None
   x, kernel = residuals
   dx, = jax.vjp(lambda v: _strided(v, kernel, strides, padding), x)[1](g)
   return dx, _weight_gradient(x, kernel, strides, padding, g)
 
 
-conv.defvjp(lambda x, kernel, strides, padding: (conv(x, kernel, strides, padding), (x, kernel)),
-            _conv_backward)
+conv.defvjp(_kept(conv), _conv_backward, symbolic_zeros=True)
 
 
 def conv_of_linen(x, kernel, strides, padding, **rest):
@@ -202,6 +213,8 @@ def _flipped(kernel):
 def _transpose_backward(padding, residuals, g):
   # With A(v) the strided convolution by v: y = A(v)^T x, so <y, g> = <x, A(v) g>, whose gradient by
   # x is A(v) g, and by v what A's own weight gradient makes of the cotangent x.
+  if isinstance(g, SymbolicZero):
+    return None, None
   x, kernel = residuals
   before = kernel.shape[0] - 1 - padding[0]
   pads = tuple((before, 2 * (n - 1) + kernel.shape[0] - m - before)
@@ -210,8 +223,7 @@ def _transpose_backward(padding, residuals, g):
   return _strided(g, v, (2, 2), pads), _flipped(_weight_gradient(g, v, (2, 2), pads, x))
 
 
-conv_transpose.defvjp(lambda x, kernel, padding: (conv_transpose(x, kernel, padding), (x, kernel)),
-                      _transpose_backward)
+conv_transpose.defvjp(_kept(conv_transpose), _transpose_backward, symbolic_zeros=True)
 
 
 class ConvTranspose(nn.Module):
