@@ -21,6 +21,8 @@ def get_config(method):
       seed=0,  # of parameters, noise, and order of the data
       steps=20_000,  # updates of every network
       batch_size=64,  # images per step, over all devices
+      accumulate=1,  # parts that a batch is taken in, one after the other, where it does not fit in memory as a whole
+      steps_per_dispatch=1,  # steps handed to the devices at once; a divisor of `steps` and of all *_every_steps
       parallel='mesh',  # mesh: jit over all devices; pmap: the same by jax.pmap
       dtype='float32',  # of the networks' arithmetic: float32 or bfloat16; all else is float32
       ema_decay=0.999,  # per step, of the weights that sampling uses
@@ -42,7 +44,8 @@ def get_config(method):
           condition='label' if conditional else 'none',  # none, label, or attributes
           attributes=(),  # names of those in use; empty: all that the set has
           flip=False,  # mirror half of the images
-          augment='none'),  # none, or larsen: shifts, turns and colours as in that code, see augment.py
+          augment='none',  # none, or larsen: shifts, turns and colours as in that code, see augment.py
+          on_device=False),  # keep all images in each device's memory, as uint8
       network=dict(
           name='bao' if conditional else 'larsen',  # bao or larsen
           latent_size=64,  # Z

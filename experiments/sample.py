@@ -1,15 +1,21 @@
-"""Draws samples of a trained model, or reconstructions, or interpolations, as one PNG.
+"""Draws samples of a trained model, or reconstructions, or interpolations, as one PNG; or many samples as files.
 
     python experiments/sample.py --workdir=runs/demo --out=x.png --labels=3,3,7
     python experiments/sample.py --workdir=runs/faces --out=x.png --attributes=Smiling=1,Male=0 --n=32
     python experiments/sample.py --workdir=runs/demo --out=x.png --mode=reconstruct --images=my_folder
     python experiments/sample.py --workdir=runs/demo --out=x.png --mode=interpolate --labels=3
+    python experiments/sample.py --workdir=runs/demo --out=x.npy --n=1000000
+    python experiments/sample.py --workdir=runs/demo --out=folder/ --n=10000
 
 Reconstructions show each image above its reconstruction. Interpolations go, row by row, from one
-sample to another, or with --images from one image to the next, by the encoder.
+sample to another, or with --images from one image to the next, by the encoder. An .npy gets uint8 [n, H, W, C],
+and beside it, of a conditional model, x_labels.npy [n] or x_attributes.npy [n, A]; a folder (one that is there and
+empty, or a name that ends in /) a PNG per sample and a labels.csv, as training on one's own images reads it. The
+memory taken does not grow with n, and what is not complete is called .part.
 """
 import pathlib
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -18,7 +24,7 @@ from absl import flags  # noqa: E402
 from vaegan_jax import command  # noqa: E402
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of experiments/train.py.')
-OUT = flags.DEFINE_string('out', None, 'PNG to write.')
+OUT = flags.DEFINE_string('out', None, 'What to write: a grid.png, samples.npy, or folder/.')
 MODE = flags.DEFINE_enum('mode', 'sample', ['sample', 'reconstruct', 'interpolate'], 'What to draw.')
 LABELS = flags.DEFINE_list('labels', None, 'Class numbers or names, which take turns: 3,3,7.')
 ATTRIBUTES = flags.DEFINE_list('attributes', None, 'Attributes to set: Smiling=1,Male=0.')
@@ -28,16 +34,22 @@ STEPS = flags.DEFINE_integer('steps', 10, 'Pictures in a row of an interpolation
 COLUMNS = flags.DEFINE_integer('columns', None, 'Pictures in a row of the grid.', lower_bound=1)
 SCALE = flags.DEFINE_integer('scale', None, 'Whole factor of enlargement.', lower_bound=1)
 SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
+BATCH = flags.DEFINE_integer('batch', 64, 'Images at a time, a multiple of 64, for .npy and folders.', lower_bound=64)
 CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest by default.')
 
 
 def main():
   out = pathlib.Path(OUT.value)
-  if out.suffix.lower() != '.png' or out.is_dir() or not out.absolute().parent.is_dir():
-    raise ValueError(f'--out={OUT.value}: name a .png file in a folder that exists')
+  many = OUT.value.endswith('/') or out.is_dir() or out.suffix.lower() == '.npy'
+  if not many and out.suffix.lower() != '.png' or not out.absolute().parent.is_dir():
+    raise ValueError(f'--out={OUT.value}: name a .png or .npy file, or a folder/, in a folder that exists')
+  if many and MODE.value != 'sample':
+    raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a .png')
   from vaegan_jax import images, sample
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
+  if many:
+    return write_many(model, out, images, sample)
   size = model.config['data']['image_size']
   scale = SCALE.value or max(1, 64 // size)
   given = dict(labels=LABELS.value, attributes=attributes())
@@ -56,6 +68,43 @@ def main():
   images.save_png(OUT.value, grid)
   print(f'{OUT.value}: {grid.shape[1]}x{grid.shape[0]} pixels, by the EMA weights of step {model.step}')
   return 0
+
+
+def write_many(model, out, images, sample):
+  """0, after writing --n samples to an .npy file or a folder."""
+  n, about = N.value or 64, model.about
+  asked = dict(labels=LABELS.value, attributes=attributes(), seed=SEED.value)
+  parts = timed(model.samples(n, batch=BATCH.value, **asked), n)
+  kind = dict(none='', label='labels', attributes='attributes')[about['condition']]
+  # A second pass, in place of keeping them: conditions cost next to nothing.
+  rows = (c for c in sample.conditions(about, n, BATCH.value, **asked) if c is not None)
+  if out.suffix.lower() != '.npy' or out.is_dir():
+    images.save_pngs(out, parts, n, sample.table_rows(about, images.png_names(n), rows))
+    print(f'{out}/: {n} PNGs, by the EMA weights of step {model.step}')
+    return 0
+  if kind == 'labels':
+    images.save_npy(out.with_name(f'{out.stem}_labels.npy'), (c.argmax(1) for c in rows), (n,), 'int32')
+  elif kind:
+    images.save_npy(out.with_name(f'{out.stem}_attributes.npy'), rows, (n, about['size']))
+  d = model.config['data']
+  images.save_npy(out, parts, (n, d['image_size'], d['image_size'], d['channels']))
+  print(f'{out}: uint8 [{n}, {d["image_size"]}, {d["image_size"]}, {d["channels"]}], by the EMA weights of step {model.step}')
+  return 0
+
+
+def timed(parts, n):
+  """The parts as they come, telling now and then, and at the end, how many images/s they are."""
+  begun = told = time.monotonic()
+  done = 0
+  for part in parts:
+    yield part
+    done += len(part)
+    if done == len(part):  # what comes before holds the compilation
+      first, warm = done, time.monotonic()
+    if time.monotonic() - told > 10 or done == n:
+      told = time.monotonic()
+      rate = (done - first) / (told - warm) if done > first else done / (told - begun)
+      print(f'{done:,} of {n:,} samples, {rate:,.0f} images/s' + ('' if done > first else ' with compilation'), flush=True)
 
 
 def interpolated(model, sample, given):

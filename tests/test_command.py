@@ -65,13 +65,38 @@ def test_command_line(arguments, words):
     ('dtype', 'float16', 'bfloat16'), ('normalise.critics', 'both', 'joint, apart'), ('adversarial', 'bcee', 'did you mean bce?'),
     ('first.steps', 10, 'first phase'), ('match_c_decay', 2., 'at most'), ('keep_checkpoints', 0, 'more than 0'),
     ('optimizer.b1', 1., 'at most 1'), ('optimizer.eps', 1e-300, 'more than'), ('method.generator.pixel', float('nan'), 'finite'),
-    ('data.split', 'trainn', 'train, test'), ('data.path', 'x', 'folder')])
+    ('data.split', 'trainn', 'train, test'), ('data.path', 'x', 'folder'),
+    ('accumulate', 0, 'more than 0'), ('accumulate', 2, 'batch_size=8 is no multiple of the 8 devices times'),
+    ('steps_per_dispatch', 0, 'more than 0'), ('steps_per_dispatch', 9, 'no multiple of --config.steps_per_dispatch=9'),
+    ('steps_per_dispatch', 25, 'on a CPU each of these steps is compiled')])
 def test_values_are_refused_before_anything_is_written(path, value, words, tmp_path):
   config = digits()
   config.update_from_flattened_dict({path: value})
   with pytest.raises(ValueError, match=words):
     train.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_set_too_large_for_the_devices_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+  config = digits(data__on_device=True)
+  size = 1500 * 16 * 16 + 1500 * 4
+  monkeypatch.setattr(build.devices, 'free_bytes', lambda: 2 * size)
+  build.check_memory(config, build.dataset(config))
+  monkeypatch.setattr(build.devices, 'free_bytes', lambda: 2 * size - 1)
+  with pytest.raises(ValueError, match='--config.data.on_device=True: digits .train. takes 0.00 GiB on each device'):
+    train.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  monkeypatch.setattr(build.devices, 'free_bytes', lambda: None)  # nobody knows
+  build.check_memory(config, build.dataset(config))
+
+
+def test_runs_of_before_a_field_was_added_are_the_same_runs():
+  config = digits()
+  then = build.to_dict(config)
+  del then['accumulate'], then['steps_per_dispatch'], then['data']['on_device'], then['data']['augment']
+  assert build.differences(config, then) == []
+  config.accumulate = 2
+  assert build.differences(config, then) == ['accumulate: 2 now, 1 then']
 
 
 def test_rows_are_checked_against_the_losses_there_are():
@@ -155,6 +180,6 @@ def test_base_config_names_only_fields_that_are_checked_or_free():
   """A field that is added to the base must be given its allowed values, or be named here as free."""
   free = {'method_name', 'first.method_name', 'data.name', 'data.path', 'data.label_table', 'data.data_dir',
           'data.cache_dir', 'data.download', 'data.split', 'data.held_out', 'data.attributes', 'data.flip',
-          'network.conditional_discriminator', 'gate.on'}
+          'data.on_device', 'network.conditional_discriminator', 'gate.on'}
   for path, _ in build.fields(base.get_config('cvae_gan')):
     assert path in build.ALLOWED or path in free or path.startswith('method.'), path

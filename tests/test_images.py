@@ -391,3 +391,53 @@ def test_captions_of_a_grey_grid():
   grid = images.grid(np.zeros((4, 16, 16, 1), np.uint8), 2)
   assert images.captioned(grid, rows=['one']).shape[2] == 3
   np.testing.assert_array_equal(images.captioned(grid)[..., 0], grid)
+
+
+# --- Many images.
+
+def parts_that_fail(images):
+  yield images
+  raise OSError('the disk is gone')
+
+
+def test_npy_files_are_whole_or_not_there(tmp_path):
+  x = np.random.default_rng(0).integers(0, 256, (7, 3, 3, 1), np.uint8)
+  images.save_npy(tmp_path / 'x.npy', (x[i:i + 3] for i in (0, 3, 6)), x.shape)
+  np.testing.assert_array_equal(np.load(tmp_path / 'x.npy'), x)
+  np.testing.assert_array_equal(np.load(tmp_path / 'x.npy', mmap_mode='r'), x)
+  with pytest.raises(OSError, match='the disk is gone'):
+    images.save_npy(tmp_path / 'y.npy', parts_that_fail(x), (14, 3, 3, 1))
+  with pytest.raises(ValueError, match='y.npy'):
+    images.save_npy(tmp_path / 'y.npy', [x], (8, 3, 3, 1))
+  assert [p.name for p in tmp_path.iterdir()] == ['x.npy']
+
+
+def test_until_all_are_there_the_name_says_so(tmp_path):
+  """What a killed process leaves: no name that looks complete."""
+  x = np.zeros((2, 3, 3, 3), np.uint8)
+
+  def look():
+    yield x
+    assert [p.name for p in tmp_path.iterdir()] in (['x.npy.part'], ['x.part'])
+    yield x
+
+  images.save_npy(tmp_path / 'x.npy', look(), (4, 3, 3, 3))
+  (tmp_path / 'x.npy').unlink()
+  images.save_pngs(tmp_path / 'x', look(), 4)
+  assert sorted(p.name for p in (tmp_path / 'x').iterdir()) == [f'000{i}.png' for i in range(4)]
+
+
+def test_folders_of_pngs(tmp_path):
+  x = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
+  (tmp_path / 'there').mkdir()  # empty: as good as new
+  images.save_pngs(tmp_path / 'there', [x[:3], x[3:]], 5, iter([['file', 'label'], ['0000.png', 'a, b']]))
+  np.testing.assert_array_equal(np.stack([images.read_image(tmp_path / f'there/000{i}.png', 1) for i in range(5)]), x)
+  assert (tmp_path / 'there/labels.csv').read_text().split() == ['file,label', '0000.png,"a,', 'b"']
+  with pytest.raises(ValueError, match='not an empty folder'):
+    images.save_pngs(tmp_path / 'there', [x], 5)
+  with pytest.raises(OSError, match='the disk is gone'):
+    images.save_pngs(tmp_path / 'other', parts_that_fail(x), 10)
+  (tmp_path / 'left.part').mkdir()
+  with pytest.raises(ValueError, match='left.part was left by a killed run'):
+    images.save_pngs(tmp_path / 'left', [x], 5)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['left.part', 'there']

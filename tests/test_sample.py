@@ -1,5 +1,9 @@
 """Trained models restored: what they give, and what they refuse."""
 import importlib
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,6 +13,8 @@ from vaegan_jax import build
 from vaegan_jax import checkpoint
 from vaegan_jax import restore
 from vaegan_jax import sample
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def saved(workdir, method, about, **changes):
@@ -122,3 +128,75 @@ def test_restored_from_the_ema_weights_alone(tmp_path):
   before = model.sample(2)
   (workdir / 'config.json').unlink(missing_ok=True)
   np.testing.assert_array_equal(restore(workdir).sample(2), before)
+
+
+# --- Many samples.
+
+def test_a_stream_of_samples_is_the_samples(conditional, by_attributes):
+  for model in (conditional, by_attributes):
+    whole = model.sample(150, seed=3)
+    parts = list(model.samples(150, seed=3))
+    assert [len(p) for p in parts] == [64, 64, 22]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    wide = np.concatenate(list(model.samples(400, seed=3, batch=192)))
+    assert len(wide) == 400
+    np.testing.assert_array_equal(wide[:150].astype(int), whole)  # to rounding, on some devices
+  with pytest.raises(ValueError, match='multiple of 64'):
+    conditional.samples(10, batch=100)
+  with pytest.raises(ValueError, match="no class 'x'"):
+    conditional.samples(10, labels='x')  # not only when the first image is wanted
+
+
+def test_conditions_by_stretches_are_those_of_all(conditional, by_attributes):
+  for about, asked in ((conditional.about, dict(labels=['3', 5, 7])), (by_attributes.about, dict(attributes=dict(Male=1)))):
+    parts = list(sample.conditions(about, 1000, 64, seed=2, **asked))
+    assert [len(p) for p in parts] == [64] * 15 + [40]
+    np.testing.assert_array_equal(np.concatenate(parts), sample.condition(about, 1000, seed=2, **asked))
+  assert list(sample.conditions(dict(condition='none', names=[], size=0), 100, 64)) == [None, None]
+
+
+def written(workdir, out, *arguments):
+  """What experiments/sample.py says while it writes `out`."""
+  done = subprocess.run([sys.executable, 'experiments/sample.py', f'--workdir={workdir}', f'--out={out}', *arguments],
+                        cwd=ROOT, capture_output=True, text=True, timeout=120,
+                        env={**os.environ, 'XLA_FLAGS': '', 'XDG_CACHE_HOME': str(workdir)})
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_samples_as_files(tmp_path):
+  about = dict(condition='label', names=['an, apple', *'bcdefghij'], size=10)
+  workdir = saved(tmp_path / 'run', 'cvae', about)
+  said = written(workdir, tmp_path / 'x.npy', '--n=300', '--batch=128')
+  assert '300 of 300 samples' in said and 'images/s' in said
+  images, labels = np.load(tmp_path / 'x.npy'), np.load(tmp_path / 'x_labels.npy')
+  assert images.shape == (300, 16, 16, 1) and images.dtype == np.uint8 and labels.dtype == np.int32
+  np.testing.assert_array_equal(labels, np.arange(300) % 10)
+  written(workdir, f'{tmp_path}/pictures/', '--n=70', '--labels=d,0')
+  from vaegan_jax import data  # a folder of samples can be trained on
+  again = data.load('folder', path=str(tmp_path / 'pictures'), image_size=16, channels=1, cache_dir=str(tmp_path / 'cache'))
+  assert again.class_names == ['an, apple', 'd'] and again.labels.tolist() == [1, 0] * 35
+  np.testing.assert_array_equal(again.images, restore(workdir).sample(70, labels=[3, 0]))
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['cache', 'pictures', 'run', 'x.npy', 'x_labels.npy']
+
+
+MEMORY = '''
+import resource, sys
+import numpy as np
+from vaegan_jax import images, restore
+model = restore(sys.argv[1])
+for n in (2000, 20000):
+  images.save_npy(sys.argv[1] + '/x.npy', model.samples(n), (n, 32, 32, 3))
+  print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+'''
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
+  """18,000 more images of 32x32 are 55 MB."""
+  changes = {'data.image_size': 32, 'data.channels': 3, 'network.width': 0.03}
+  workdir = saved(tmp_path, 'vae', dict(condition='none', names=[], size=0), **changes)
+  done = subprocess.run([sys.executable, '-c', MEMORY, str(workdir)], cwd=ROOT, capture_output=True, text=True,
+                        timeout=300, env={**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)})
+  assert done.returncode == 0, done.stderr
+  small, large = map(int, done.stdout.split())
+  assert large - small < 15_000  # KiB

@@ -69,12 +69,12 @@ def test_gradients_are_those_of_each_networks_own_row(name, joint):
       np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6 * size)
 
 
-def three_steps(name, mode, count):
+def three_steps(name, mode, count, **options):
   """Terms and state after three steps on `count` devices, noise and flips included."""
   table, conditional, model, _ = case(name, axis_name=parallel.AXIS if mode == 'pmap' else None)
   transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
   state = tiny.state(model, table, conditional, transformations['generator'])
-  step = stepping.train_step(model, table, transformations, tiny.draws(conditional))
+  step = stepping.train_step(model, table, transformations, tiny.draws(conditional), **options)
   on = parallel.PARALLEL[mode](step, jax.devices()[:count])
   state = on.put_state(jax.device_put(jax.device_get(state), on.at_rest))
   for i in range(3):
@@ -295,3 +295,55 @@ def test_uint8_images_and_flips():
   flipped, _ = stepping.draw(tiny.draws(False), jax.random.key(0), image, None)
   count = int((flipped[:, 0, 0, 0] == 2).sum())
   assert 150 < count < 250 and int((flipped[:, 0, 0, 0] == 0).sum()) == 400 - count
+
+
+# --- Batches taken in parts.
+
+def one_step(model, table, conditional, accumulate, count=24):
+  """(state, terms) after one step on a batch taken in parts."""
+  transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
+  step = stepping.train_step(model, table, transformations, tiny.draws(conditional), accumulate=accumulate)
+  return jax.jit(step)(tiny.state(model, table, conditional, transformations['generator']),
+                       tiny.batch(conditional, count), jax.random.key(7))
+
+
+@pytest.mark.parametrize('loop', [False, True], ids=['unrolled', 'loop'])
+@pytest.mark.parametrize('name', ['vae', 'vae_gan', 'cvae'])
+def test_parts_of_a_batch_are_the_batch_where_nothing_looks_across_examples(name, loop, monkeypatch):
+  monkeypatch.setattr(tiny.nn.BatchNorm, '__call__', lambda self, h: h)
+  table, conditional, model, _ = case(name)
+  if loop:  # as on accelerators
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  whole, terms = one_step(model, table, conditional, 1)
+  parts, part_terms = one_step(model, table, conditional, 3)
+  for k, v in terms.items():
+    np.testing.assert_allclose(part_terms[k], v, rtol=1e-4, atol=1e-5, err_msg=k)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), parts, whole)
+
+
+@pytest.mark.parametrize('name', ['vae_gan', 'cvae_gan'])
+def test_parts_of_a_batch_make_one_update_and_move_statistics_in_turn(name):
+  table, conditional, model, state = case(name)
+  after, terms = one_step(model, table, conditional, 4)
+  assert all(np.isfinite(v) for v in terms.values())
+  assert int(after.step) == 1 and int(after.skipped) == 0
+  counts = [a for p, a in jax.tree_util.tree_leaves_with_path(after.opt_state) if 'count' in jax.tree_util.keystr(p)]
+  assert counts and all(int(a) == 1 for a in counts)
+  batch = tiny.batch(conditional, 24)
+  c = stepping.as_condition(batch.get('c'), tiny.K)
+  x, noise = stepping.draw(tiny.draws(conditional), jax.random.fold_in(jax.random.key(7), 0), batch['x'], c)
+  stats, centres = state.stats, state.centres
+  for i in range(4):
+    part = jax.tree.map(lambda a: a[i::4], (x, c, noise))
+    _, _, stats, centres = gradients(model, table, state.replace(stats=stats, centres=centres), *part)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.stats, stats)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.centres, centres)
+
+
+@pytest.mark.parametrize('mode', ['mesh', 'pmap'])
+def test_parts_of_a_sharded_batch_stay_on_their_devices(mode):
+  terms, state = three_steps('cvae_gan', 'mesh', 1, accumulate=2)
+  other_terms, other = three_steps('cvae_gan', mode, 8, accumulate=2)
+  for k, v in terms.items():
+    np.testing.assert_allclose(other_terms[k], v, rtol=1e-4, atol=1e-5, err_msg=k)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), other, state)

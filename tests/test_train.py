@@ -128,6 +128,23 @@ def test_a_signal_saves_and_leaves(cache, tmp_path, number, code):
   assert f'stopped at step {step}' in output
 
 
+def test_images_on_the_devices_change_nothing(cache, straight, tmp_path):
+  """To the bit, over a stop, too."""
+  for steps in (10, 30):
+    trained(cache, tmp_path, f'--config.steps={steps}', '--config.save_every_steps=5', '--config.data.on_device')
+  assert digest(tmp_path, 30) == digest(straight, 30)
+
+
+def test_several_steps_in_a_dispatch_keep_to_what_is_due(cache, tmp_path):
+  own = lambda steps, each: (f'--config.steps={steps}', '--config.save_every_steps=5', f'--config.steps_per_dispatch={each}')
+  trained(cache, tmp_path, *own(10, 5), method='vae')
+  assert [json.loads(line)['step'] for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()] == [5, 10]
+  assert checkpoint.steps(tmp_path) == [5, 10]
+  trained(cache, tmp_path, *own(12, 1), method='vae')
+  done = call(cache, 'train', '--config=configs/digits.py:vae', f'--workdir={tmp_path}', *SMALL, *own(15, 5))
+  assert done.returncode == 2 and 'is at step 12, which is no multiple of --config.steps_per_dispatch=5' in done.stderr
+
+
 def test_a_second_run_in_the_same_workdir_is_refused(cache, tmp_path):
   arguments = ('train', '--config=configs/digits.py:cvae_gan', f'--workdir={tmp_path}', *SMALL, '--config.steps=100000')
   first = subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(cache), stdout=subprocess.PIPE,
@@ -176,7 +193,8 @@ def test_vae_dis_trains_a_gan_first_and_keeps_its_discriminator(cache, tmp_path)
   assert 'fake_prior' not in lines[5] and 'feature_d' in lines[5]
 
 
-def test_two_processes_are_one_run(cache, tmp_path):
+@pytest.mark.parametrize('on_device', [False, True], ids=['images_on_the_host', 'on_the_devices'])
+def test_two_processes_are_one_run(cache, straight, tmp_path, on_device):
   """Two hosts (of one CPU device each) give the numbers of one."""
   with_port = random.randint(20000, 60000)
   code = '''
@@ -189,18 +207,17 @@ from vaegan_jax import train
 config = digits.get_config('cvae_gan')
 config.network.width, config.batch_size, config.network.latent_size = 0.0625, 8, 4
 config.log_every_steps, config.steps, config.save_every_steps, config.sample_every_steps = 5, 5, 5, 1000
+config.data.on_device = bool(int(sys.argv[4]))
 sys.exit(train.train(config, sys.argv[3]))
 '''
-  both = [subprocess.Popen([sys.executable, '-c', code, str(i), str(with_port), str(tmp_path)], cwd=ROOT,
+  both = [subprocess.Popen([sys.executable, '-c', code, str(i), str(with_port), str(tmp_path), str(int(on_device))], cwd=ROOT,
                            env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
           for i in range(2)]
   outputs = [p.communicate(timeout=300)[0] for p in both]
   assert [p.returncode for p in both] == [0, 0], outputs
   assert checkpoint.steps(tmp_path) == [5]
-  (tmp_path / 'one').mkdir()
-  trained(cache, tmp_path / 'one', '--config.steps=5')
   logged = lambda workdir: [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  for one, two, rounding in zip(logged(tmp_path / 'one'), logged(tmp_path), (1e-4, 0.05)):  # steps 1 and 5
+  for one, two, rounding in zip(logged(straight), logged(tmp_path), (1e-4, 0.05)):  # steps 1 and 5
     for k in ('kl', 'pixel', 'real', 'classify', 'match_c'):
       assert two[k] == pytest.approx(one[k], rel=rounding), k
 

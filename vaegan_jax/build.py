@@ -24,15 +24,17 @@ PRIOR_CONDITIONS = dict(uniform=stepping.uniform_classes, shuffled=stepping.shuf
 
 # What may change when a run goes on; any other field makes it another run.
 MAY_CHANGE = ('steps', 'parallel', 'optimizer.learning_rate', 'log_every_steps', 'sample_every_steps', 'save_every_steps',
-              'keep_checkpoints', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.path',
-              'data.held_out')
+              'keep_checkpoints', 'steps_per_dispatch', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.path',
+              'data.held_out', 'data.on_device')
+LATER = {'accumulate': 1, 'data.augment': 'none'}  # fields that configs of older runs lack: what these did
+RESIDENT = 0.5  # of a device's free memory: the most that a data set on the devices may take
 
 positive, not_negative, decay = (0, math.inf), (-1e-300, math.inf), (-1e-300, 1 - 1e-9)
 # Allowed values by field: a tuple of names, or an open lower and a closed upper bound.
 ALLOWED = {
     'seed': (-1, 2**32 - 1), 'steps': positive, 'batch_size': positive,
     'parallel': tuple(devices.PARALLEL), 'dtype': ('float32', 'bfloat16'), 'ema_decay': decay,
-    'first.steps': (-1, math.inf),
+    'first.steps': (-1, math.inf), 'accumulate': positive, 'steps_per_dispatch': positive,
     'data.image_size': (16, 32, 64, 128), 'data.channels': (1, 3),
     'data.condition': ('none', 'label', 'attributes'), 'data.augment': tuple(augment.AUGMENTATIONS),
     'network.name': tuple(NETWORKS), 'network.latent_size': (0, 65536), 'network.width': (0, 64),
@@ -83,9 +85,34 @@ def check(config):
     raise ValueError('--config.gate.on needs the losses real and fake_recon or fake_prior, which this method has not')
   if config.prior_condition == 'uniform' and config.data.condition == 'attributes':
     raise ValueError('--config.prior_condition=uniform draws one class; attributes need shuffled')
-  if config.batch_size % jax.device_count():
-    raise ValueError(f'--config.batch_size={config.batch_size} is no multiple of the '
-                     f'{jax.device_count()} devices')
+  check_dispatch(config)
+
+
+def check_dispatch(config):
+  """None, or ValueError where batches or steps cannot be divided as the config asks."""
+  parts, count = config.accumulate, jax.device_count()
+  if config.batch_size % (parts * count):
+    raise ValueError(f'--config.batch_size={config.batch_size} is no multiple of the {count} devices'
+                     + (f' times --config.accumulate={parts}' if parts > 1 else ''))
+  values = dict(fields(config))
+  for path in ('steps', 'first.steps', 'log_every_steps', 'sample_every_steps', 'save_every_steps'):
+    if values[path] % config.steps_per_dispatch:
+      raise ValueError(f'--config.{path}={values[path]} is no multiple of '
+                       f'--config.steps_per_dispatch={config.steps_per_dispatch}')
+  if config.steps_per_dispatch > devices.MOST_UNROLLED and jax.default_backend() == 'cpu':
+    raise ValueError(f'--config.steps_per_dispatch={config.steps_per_dispatch}: on a CPU each of these steps is compiled for '
+                     f'itself, and there is little to gain: use 1, at most {devices.MOST_UNROLLED}')
+
+
+def check_memory(config, dataset):
+  """None, or ValueError where the data set is too large to be kept on the devices as the config asks."""
+  if not config.data.on_device:
+    return
+  size = sum(a.nbytes for a in datasets.take(dataset, slice(None), config.data.condition).values())
+  free = devices.free_bytes()
+  if free is not None and size > RESIDENT * free:
+    raise ValueError(f'--config.data.on_device=True: {dataset.name} takes {size / 2**30:.2f} GiB on each device, more than '
+                     f'{RESIDENT:.0%} of the {free / 2**30:.2f} GiB that are free there: set it to False')
 
 
 def check_method(prefix, table, condition):
@@ -163,7 +190,7 @@ def from_dict(values):
 
 def differences(config, other):
   """Lines 'path: config's value, other's value' for each field that makes another run."""
-  one, two = (dict(fields(c)) for c in (to_dict(config), other))
+  one, two = dict(fields(to_dict(config))), {**LATER, **dict(fields(other))}
   return [f'{path}: {one.get(path, "(none)")} now, {two.get(path, "(none)")} then'
           for path in dict.fromkeys([*one, *two]) if path not in MAY_CHANGE and one.get(path) != two.get(path)]
 
@@ -182,11 +209,20 @@ def own_images(config, path):
   return datasets.load('folder', image_size=d.image_size, channels=d.channels, path=path, cache_dir=d.cache_dir)
 
 
-def batches(config, dataset, start_step):
-  """This process's part of every batch from step `start_step` on (see data.batches)."""
-  return datasets.batches(
-      dataset, batch_size=config.batch_size, seed=config.seed, start_step=start_step,
-      process_index=jax.process_index(), process_count=jax.process_count(), condition=config.data.condition)
+def feed(config, dataset, start_step, parallel):
+  """An endless generator of batches as parallel.step takes them, on the devices, from step `start_step` on.
+
+  They are made ahead (see data.prefetch), from images on the host, or on the devices.
+  """
+  condition = config.data.condition
+  at = datasets.indices(
+      len(dataset.images), batch_size=config.batch_size, seed=config.seed, start_step=start_step,
+      process_index=jax.process_index(), process_count=jax.process_count(), steps=config.steps_per_dispatch)
+  if config.data.on_device:
+    put = parallel.resident(datasets.take(dataset, slice(None), condition))
+  else:
+    put = lambda at: parallel.put_batch(datasets.take(dataset, at, condition))
+  return datasets.prefetch(at, put)
 
 
 def about(config, dataset):
@@ -274,8 +310,9 @@ def phases(config, size):
     whole = model(config, size, table, everything)
     gate = functools.partial(optim.equilibrium_gate, equilibrium=config.gate.equilibrium,
                              margin=config.gate.margin) if config.gate.on else None
-    step = stepping.train_step(whole, table, transformations, draws, ema_decay=config.ema_decay, gate=gate)
-    made.append(Phase(until, whole, devices.PARALLEL[config.parallel](step)))
+    step = stepping.train_step(whole, table, transformations, draws, ema_decay=config.ema_decay, gate=gate,
+                               accumulate=config.accumulate)
+    made.append(Phase(until, whole, devices.PARALLEL[config.parallel](step, steps=config.steps_per_dispatch)))
   return made
 
 

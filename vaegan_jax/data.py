@@ -7,6 +7,7 @@ exactly where it stopped, on any number of hosts, and needs neither encoded file
 import atexit
 import difflib
 import functools
+import itertools
 import queue
 import threading
 from typing import NamedTuple
@@ -157,29 +158,34 @@ def batch_indices(count, batch_size, step, seed):
   return np.concatenate(parts)
 
 
-def batches(dataset, *, batch_size, seed, start_step=0, process_index=0, process_count=1,
-            condition='none'):
-  """An endless iterator of this process's rows of every batch, from step `start_step` on.
-
-  Each is a dict of x, uint8 [b, H, W, C], b = batch_size / process_count, and, when conditioned, of
-  c: int32 [b] labels, or float32 [b, A] attributes. Raises as check does, before the first batch.
-  """
-  check(dataset, batch_size=batch_size, process_count=process_count, condition=condition)
-  c = dict(none=None, label=dataset.labels, attributes=dataset.attributes)[condition]
+def indices(count, *, batch_size, seed, start_step=0, process_index=0, process_count=1, steps=1):
+  """An endless iterator of this process's examples of every batch, from step `start_step` on: int32
+  [b], b = batch_size / process_count; for `steps` > 1 those of so many batches at once, [steps, b]."""
   own = slice(process_index * batch_size // process_count,
               (process_index + 1) * batch_size // process_count)
+  for step in itertools.count(start_step, steps):
+    at = [batch_indices(count, batch_size, step + i, seed)[own].astype(np.int32) for i in range(steps)]
+    yield np.stack(at) if steps > 1 else at[0]
 
-  def rows():
-    step = start_step
-    while True:
-      at = batch_indices(len(dataset.images), batch_size, step, seed)[own]
-      batch = dict(x=dataset.images[at])
-      if c is not None:
-        batch['c'] = c[at].astype(np.int32 if condition == 'label' else np.float32)
-      yield batch
-      step += 1
 
-  return rows()
+def take(dataset, at, condition='none'):
+  """The examples `at` (indices [...] or a slice) as a batch: a dict of x, uint8 [..., H, W, C], and, when
+  conditioned, of c: int32 [...] labels, or float32 [..., A] attributes."""
+  batch = dict(x=dataset.images[at])
+  if condition != 'none':
+    c, kind = dict(label=(dataset.labels, np.int32), attributes=(dataset.attributes, np.float32))[condition]
+    batch['c'] = c[at].astype(kind)
+  return batch
+
+
+def batches(dataset, *, batch_size, seed, start_step=0, process_index=0, process_count=1,
+            condition='none'):
+  """An endless iterator of this process's rows of every batch, from step `start_step` on; see take and
+  indices. Raises as check does, before the first batch."""
+  check(dataset, batch_size=batch_size, process_count=process_count, condition=condition)
+  return (take(dataset, at, condition) for at in indices(
+      len(dataset.images), batch_size=batch_size, seed=seed, start_step=start_step,
+      process_index=process_index, process_count=process_count))
 
 
 def prefetch(iterator, put, depth=2):

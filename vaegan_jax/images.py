@@ -2,9 +2,13 @@
 
 Outside the program an image is uint8 [H, W, C], inside it is float32 x / 127.5 - 1 in [-1, 1].
 """
+import csv
 import io
+import itertools
+import math
 import os
 import pathlib
+import shutil
 import uuid
 
 import numpy as np
@@ -219,3 +223,55 @@ def save_png(path, image):
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def save_npy(path, parts, shape, dtype=np.uint8):
+  """Writes arrays [b, ...], one after the other, as one .npy file of this shape, whole or not at all: until all
+  are there it is called PATH.part."""
+  path, dtype = pathlib.Path(path), np.dtype(dtype)
+  temporary = path.with_name(path.name + '.part')
+  try:
+    with open(temporary, 'wb') as file:
+      header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=tuple(shape))
+      np.lib.format.write_array_header_1_0(file, header)
+      size = file.tell() + math.prod(shape) * dtype.itemsize
+      for part in parts:
+        # Not through a memory map, in which a full disk kills the process by SIGBUS.
+        file.write(np.ascontiguousarray(part, dtype).data)
+      if file.tell() != size:
+        raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def save_pngs(folder, parts, n, table=()):
+  """Writes uint8 images [b, H, W, C], n in all, as FOLDER/0000.png and so on, and the rows of its labels.csv where
+  there are some. All or nothing: until all are there the folder is called FOLDER.part.
+
+  Raises ValueError where the folder holds anything already.
+  """
+  folder, names = pathlib.Path(folder), png_names(n)
+  if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    raise ValueError(f'{folder} is not an empty folder: name another')
+  temporary = folder.with_name(folder.name + '.part')
+  if temporary.exists():
+    raise ValueError(f'{temporary} was left by a killed run, or is being written by another: remove it')
+  temporary.mkdir()
+  try:
+    for image in itertools.chain.from_iterable(parts):
+      Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(temporary / next(names), 'PNG')
+    rows = iter(table)
+    if first := next(rows, None):
+      with open(temporary / 'labels.csv', 'w', newline='') as file:
+        csv.writer(file).writerows(itertools.chain([first], rows))
+    os.replace(temporary, folder)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def png_names(n):
+  """Yields '0000.png' and so on, n names that are as long as each other."""
+  return (f'{i:0{max(4, len(str(n - 1)))}d}.png' for i in range(n))

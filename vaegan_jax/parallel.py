@@ -4,22 +4,29 @@
 no axis name appears. `over_pmap` is for those who live in pmapped code; its step needs axis_name
 AXIS in its networks and its model. A state at rest (to be saved, or to sample from) is the same in
 both: one array per leaf, replicated over all devices of all hosts.
+
+Several steps can go into one dispatch (`steps`), each on a batch of its own. That saves what the host takes to
+dispatch a step; the numbers are those of single steps, to rounding.
 """
+import pathlib
 from typing import Callable, NamedTuple
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 AXIS = 'devices'
+MOST_UNROLLED = 8  # steps in one dispatch on a CPU: each of them is compiled for itself
 
 
 class Parallel(NamedTuple):
   """How a step runs on the devices."""
-  step: Callable  # (state, batch, key) -> (state, terms), compiled; the state is donated
+  step: Callable  # (state, batch, key) -> (state, terms of the last step), compiled; the state is donated
   put_state: Callable  # state at rest -> as `step` takes it
   take_state: Callable  # state as `step` gives it -> at rest
-  put_batch: Callable  # this host's part of a batch (numpy) -> as `step` takes it
+  put_batch: Callable  # this host's part of a batch (numpy; [steps, b, ...] for several) -> as `step` takes it
+  resident: Callable  # {name: all examples [N, ...]}, put on each device -> (int32 indices -> as put_batch)
   take_terms: Callable  # terms as `step` gives them -> {name: float}
   like_state: Callable  # shapes of a state at rest -> shapes as `step` takes it
   at_rest: NamedSharding  # of a state at rest
@@ -32,34 +39,87 @@ def devices_mesh(devices=None):
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def over_mesh(step, devices=None):
+def in_a_row(step, count):
+  """`step` made to take `count` batches, stacked, one after the other: gives the terms of the last."""
+  if count == 1:
+    return step
+  # In a loop XLA has the weight gradients of convolutions some 50 times slower, on a CPU.
+  unroll = jax.default_backend() == 'cpu'
+
+  def steps(state, batches, key):
+    state, terms = lax.scan(lambda state, batch: step(state, batch, key), state, batches, unroll=unroll)
+    return state, jax.tree.map(lambda a: a[-1], terms)
+
+  return steps
+
+
+def kept_on(devices, spec):
+  """Function {name: array [N, ...]}, put whole on each of the local devices -> (indices -> their rows,
+  gathered there, both laid out by `spec`). Only the indices travel then."""
+  mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+  whole, part = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, spec)
+  gather = jax.jit(lambda arrays, at: {k: a.at[at].get(mode='promise_in_bounds') for k, a in arrays.items()},
+                   out_shardings=part)
+
+  def resident(arrays):
+    here = jax.device_put(arrays, whole)
+    return lambda at: gather(here, jax.device_put(at, part))
+
+  return resident
+
+
+def over_mesh(step, devices=None, steps=1):
   """Parallel of `step`, compiled by jit with the batch sharded over all devices."""
   mesh = devices_mesh(devices)
-  at_rest, sharded = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (AXIS,)))
+  spec = PartitionSpec(AXIS) if steps == 1 else PartitionSpec(None, AXIS)
+  at_rest, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, spec)
+  # Programs of this host's devices alone gather: those of all hosts must be started in one order, and batches
+  # are made in a thread.
+  keep = kept_on([d for d in mesh.devices.flat if d.process_index == jax.process_index()], spec)
+
+  def joined(a):
+    shape = list(a.shape)
+    shape[spec.index(AXIS)] *= jax.process_count()
+    return jax.make_array_from_single_device_arrays(tuple(shape), sharded, [s.data for s in a.addressable_shards])
+
+  def resident(arrays):
+    gather = keep(arrays)
+    return lambda at: {k: joined(a) for k, a in gather(at).items()}
+
   return Parallel(
-      step=jax.jit(step, in_shardings=(at_rest, sharded, at_rest), out_shardings=at_rest,
+      step=jax.jit(in_a_row(step, steps), in_shardings=(at_rest, sharded, at_rest), out_shardings=at_rest,
                    donate_argnums=0),
       put_state=lambda state: state,
       take_state=lambda state: state,
       put_batch=lambda batch: {k: jax.make_array_from_process_local_data(sharded, v)
                                for k, v in batch.items()},
+      resident=resident,
       take_terms=lambda terms: {k: float(v) for k, v in jax.device_get(terms).items()},
       like_state=lambda state: state,
       at_rest=at_rest)
 
 
-def over_pmap(step, devices=None):
+def over_pmap(step, devices=None, steps=1):
   """Parallel of `step`, compiled by pmap: each device takes its part of the batch."""
   devices = jax.devices() if devices is None else devices
   local = [d for d in devices if d.process_index == jax.process_index()]
   at_rest = NamedSharding(devices_mesh(devices), PartitionSpec())
   one = lambda a: np.asarray(a.addressable_shards[0].data)[0]
+  axis = 0 if steps == 1 else 1  # of the examples; devices come first
+  split = lambda a: np.moveaxis(a.reshape(*a.shape[:axis], len(local), -1, *a.shape[axis + 1:]), axis, 0)
+  keep = kept_on(local, PartitionSpec(AXIS))
+
+  def resident(arrays):
+    gather = keep(arrays)
+    return lambda at: gather(split(at))
+
   return Parallel(
-      step=jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=devices),
+      step=jax.pmap(in_a_row(step, steps), axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=devices),
       put_state=lambda state: jax.tree.map(
           lambda a: np.broadcast_to(np.asarray(a), (len(local), *a.shape)), state),
       take_state=lambda state: jax.device_put(jax.tree.map(one, state), at_rest),
-      put_batch=lambda batch: {k: v.reshape(len(local), -1, *v.shape[1:]) for k, v in batch.items()},
+      put_batch=lambda batch: {k: split(v) for k, v in batch.items()},
+      resident=resident,
       take_terms=lambda terms: {k: float(one(v)) for k, v in terms.items()},
       like_state=lambda state: jax.tree.map(
           lambda a: jax.ShapeDtypeStruct((len(local), *a.shape), a.dtype), state),
@@ -67,3 +127,16 @@ def over_pmap(step, devices=None):
 
 
 PARALLEL = dict(mesh=over_mesh, pmap=over_pmap)
+
+
+def free_bytes():
+  """Memory that is free on each device of this host, the least of them, or None where nobody knows. CPU devices
+  share the main memory."""
+  stats = [d.memory_stats() for d in jax.local_devices()]
+  if all(s and 'bytes_limit' in s for s in stats):
+    return min(s['bytes_limit'] - s.get('bytes_in_use', 0) for s in stats)
+  about = pathlib.Path('/proc/meminfo')
+  if jax.default_backend() != 'cpu' or not about.exists():
+    return None
+  free = next(line.split()[1] for line in about.read_text().splitlines() if line.startswith('MemAvailable'))
+  return int(free) * 1024 // jax.local_device_count()

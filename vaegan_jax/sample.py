@@ -3,7 +3,9 @@
     model = vaegan_jax.restore('runs/demo')
     images = model.sample(64, labels=3)  # uint8 [64, H, W, C]
 """
+import collections
 import functools
+import itertools
 import pathlib
 import re
 from typing import NamedTuple
@@ -17,6 +19,7 @@ from vaegan_jax import checkpoint
 from vaegan_jax import step as stepping
 
 BATCH = 64  # images per dispatch: one compilation serves any number of images
+AHEAD = 2  # dispatches that may wait for the devices or for being fetched
 
 
 class Trained(NamedTuple):
@@ -43,10 +46,20 @@ class Trained(NamedTuple):
     Without labels the classes take turns; attributes that are not named are those of training
     images, drawn by the seed.
     """
+    return np.concatenate(list(self.samples(n, labels=labels, attributes=attributes, seed=seed)))
+
+  def samples(self, n, *, labels=None, attributes=None, seed=0, batch=BATCH):
+    """An iterator of the images of `sample`, uint8 [batch, H, W, C] at a time, in memory that does not depend
+    on n. A `batch` other than 64 changes them by no more than a device's rounding."""
     if n < 1:
       raise ValueError(f'n={n}: ask for at least one image')
-    c = condition(self.about, n, labels, attributes, seed)
-    return self.apply('generator', latents(n, self.latent_size, seed), c)
+    if batch < 1 or batch % BATCH:
+      raise ValueError(f'a batch of {batch} images: use a multiple of {BATCH}')  # latents are drawn by 64
+    key = key_of(seed)
+    given = conditions(self.about, n, batch, labels, attributes, seed)
+    parts = ((blocks(key, i * (batch // BATCH), batch // BATCH, self.latent_size), c, min(batch, n - i * batch))
+             for i, c in enumerate(itertools.chain([next(given)], given)))  # what is wrong with them is said now
+    return self.outputs('generator', parts, batch)
 
   def encode(self, images, *, labels=None, attributes=None):
     """Means [N, Z] and log-variances [N, Z] (of nats) of the posterior of images uint8 [N, H, W, C]."""
@@ -97,17 +110,32 @@ class Trained(NamedTuple):
 
   def apply(self, name, inputs, c):
     """Outputs of one network for inputs [N, ...], in dispatches of BATCH."""
-    parts = []
-    for start in range(0, len(inputs), BATCH):
-      part = slice(start, start + BATCH)
-      x, rows = inputs[part], None if c is None else c[part]
-      count = len(x)
-      pad = lambda a: np.concatenate([a, np.repeat(a[-1:], BATCH - count, 0)])
-      out = forward(self.networks[name], self.weights[name], pad(x), None if c is None else pad(rows))
-      parts.append(jax.tree.map(lambda a: np.asarray(a)[:count], out))
-    if not parts:
+    if not len(inputs):
       raise ValueError('there is nothing to do for 0 images')
-    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+    parts = ((inputs[i:i + BATCH], None if c is None else c[i:i + BATCH], len(inputs[i:i + BATCH]))
+             for i in range(0, len(inputs), BATCH))
+    return jax.tree.map(lambda *a: np.concatenate(a), *self.outputs(name, parts, BATCH))
+
+  def outputs(self, name, parts, batch):
+    """Yields one network's outputs [count, ...] for each of `parts`, (inputs, c or None, count).
+
+    What has fewer than `batch` rows is filled up. The devices work on the next part while one is fetched.
+    """
+    def filled(a):
+      return a if a is None or len(a) == batch else np.concatenate([a, np.repeat(a[-1:], batch - len(a), 0)])
+
+    def fetched(out, count):
+      return jax.tree.map(lambda a: np.asarray(a)[:count], out)
+
+    flying = collections.deque()
+    for x, c, count in parts:
+      out = forward(self.networks[name], self.weights[name], filled(x), filled(c))
+      jax.tree.map(lambda a: a.copy_to_host_async(), out)
+      flying.append((out, count))
+      if len(flying) > AHEAD:
+        yield fetched(*flying.popleft())
+    for out, count in flying:
+      yield fetched(out, count)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -122,11 +150,22 @@ def forward(network, weights, x, c):
 
 def latents(n, size, seed):
   """z float32 [n, size] ~ N(0, I); the first rows do not depend on n."""
+  key = key_of(seed)
+  return np.concatenate([np.zeros((0, size), np.float32)] + [blocks(key, i, 1, size) for i in range(-(-n // BATCH))])[:n]
+
+
+def key_of(seed):
+  """JAX's key of a seed; ValueError where it is none."""
   if not 0 <= seed < 2**32:
     raise ValueError(f'seed={seed}: use 0 to 2**32 - 1')
-  key = jax.random.key(seed)
-  draw = jax.jit(lambda i: jax.random.normal(jax.random.fold_in(key, i), (BATCH, size)))
-  return np.concatenate([draw(i) for i in range(-(-n // BATCH))])[:n] if n else np.zeros((0, size), np.float32)
+  return jax.random.key(seed)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def blocks(key, start, count, size):
+  """z float32 [count * BATCH, size]: rows from start * BATCH on of the endless table of latents of a key."""
+  rows = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (BATCH, size)))
+  return rows(start + jnp.arange(count)).reshape(-1, size)
 
 
 def condition(about, n, labels=None, attributes=None, seed=0):
@@ -134,31 +173,56 @@ def condition(about, n, labels=None, attributes=None, seed=0):
 
   Raises ValueError for labels or attributes that the model does not know, with those it does.
   """
+  return next(conditions(about, n, n, labels, attributes, seed))
+
+
+def conditions(about, n, batch, labels=None, attributes=None, seed=0):
+  """Yields `condition` by stretches of `batch` rows, in memory that does not depend on n."""
   kind, names, size = about['condition'], about['names'], about['size']
   if kind != 'label' and labels is not None:
     raise ValueError(f'labels were given, but this model was trained with condition {kind}')
   if kind != 'attributes' and attributes is not None:
     raise ValueError(f'attributes were given, but this model was trained with condition {kind}')
+  stretches = ((i, min(i + batch, n)) for i in range(0, max(n, 1), max(batch, 1)))
+  rows = labels if kind == 'label' and np.ndim(labels) == 2 else attributes if kind == 'attributes' else None
   if kind == 'none':
-    return None
-  if kind == 'label':
-    if labels is None:
-      labels = np.arange(size)
-    if np.ndim(labels) == 2:
-      return rows_of(labels, n, size)
-    if not np.size(labels):
+    yield from (None for _ in stretches)
+  elif rows is not None and not isinstance(rows, dict):
+    rows = rows_of(rows, n, size)
+    yield from (rows[a:b] for a, b in stretches)
+  elif kind == 'label':
+    if labels is not None and not np.size(labels):
       raise ValueError('there are no labels in labels')
-    chosen = [class_number(label, names) for label in (labels if np.ndim(labels) else [labels])]
-    return np.eye(size, dtype=np.float32)[np.resize(chosen, n)]
-  if attributes is not None and not isinstance(attributes, dict):
-    return rows_of(attributes, n, size)
-  examples = np.asarray(about['examples'], np.float32)
-  c = examples[np.random.default_rng(seed).integers(len(examples), size=n)]
-  for name, value in (attributes or {}).items():
-    if name not in names:
-      raise ValueError(f'there is no attribute {name!r}{build.closest(name, names)}; known: {", ".join(names)}')
-    c[:, names.index(name)] = float(value)
-  return c
+    labels = np.arange(size) if labels is None else labels if np.ndim(labels) else [labels]
+    chosen = np.array([class_number(label, names) for label in labels])
+    yield from (np.eye(size, dtype=np.float32)[chosen[np.arange(a, b) % len(chosen)]] for a, b in stretches)
+  else:
+    yield from drawn_attributes(about, (b - a for a, b in stretches), rows or {}, seed)
+
+
+def drawn_attributes(about, counts, wanted, seed):
+  """Yields rows [count, A] of attributes of training images, with those that are `wanted` {name: value} set."""
+  for name in wanted:
+    if name not in about['names']:
+      raise ValueError(f'there is no attribute {name!r}{build.closest(name, about["names"])}; known: '
+                       f'{", ".join(about["names"])}')
+  examples, draws = np.asarray(about['examples'], np.float32), np.random.default_rng(seed)
+  for count in counts:
+    c = examples[draws.integers(len(examples), size=count)]
+    for name, value in wanted.items():
+      c[:, about['names'].index(name)] = float(value)
+    yield c
+
+
+def table_rows(about, files, conditions):
+  """Yields the rows of a labels.csv (see folders.py) of files made with conditions [b, A], the header first."""
+  by_class, names = about['condition'] == 'label', about['names']
+  if not all(name[:1].isalpha() for name in names):  # a table has words or numbers, not both
+    names = range(len(names)) if by_class else names
+  for i, c in enumerate(itertools.chain.from_iterable(conditions)):
+    if not i:
+      yield ['file', 'label'] if by_class else ['file', *names]
+    yield [next(files), *([names[c.argmax()]] if by_class else c.astype(int))]
 
 
 def rows_of(rows, n, size):

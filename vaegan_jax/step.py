@@ -181,6 +181,31 @@ def maker_groups(model, trained, groups, fakes):
           for network, parts in own.items()]
 
 
+def accumulated(parts, model, method, params, stats, centres, x, c, noise):
+  """As `gradients`, of the batch in so many parts, one after the other: gradients and terms are the means over
+  the parts, statistics and centres move with each part in turn.
+
+  Equal to the whole batch but for what looks across examples: batch norm and the matching losses see a part.
+  """
+  if parts == 1:
+    return gradients(model, method, params, stats, centres, x, c, noise)
+  # Part i is every parts-th example from i on: a batch that is sharded over devices stays put.
+  stacked = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), (x, c, noise))
+
+  def add(carried, batch):
+    (sums, stats, centres), now = lax.optimization_barrier((carried, params))  # not all parts at once
+    grads, terms, stats, centres = gradients(model, method, now, stats, centres, *batch)
+    return (jax.tree.map(jnp.add, sums, (grads, terms)), stats, centres), None
+
+  shapes = jax.eval_shape(lambda *a: gradients(model, method, params, stats, centres, *a)[:2], x, c, noise)
+  zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+  # In a loop XLA has the weight gradients of convolutions some 50 times slower, on a CPU.
+  unroll = jax.default_backend() == 'cpu'
+  (sums, stats, centres), _ = lax.scan(add, (zeros, stats, centres), stacked, unroll=unroll)
+  grads, terms = jax.tree.map(lambda a: a / parts, sums)
+  return grads, terms, stats, centres
+
+
 def reaches(model, names):
   """Which fakes ('f', 'p') the losses `names` have a gradient for."""
   seen = ''
@@ -220,7 +245,7 @@ def next_phase(fresh, state, keep):
                        stats=kept(fresh.stats, state.stats), ema=kept(fresh.ema, state.ema))
 
 
-def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
+def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None, accumulate=1):
   """step(state, batch, key) -> (state, terms): every network updated once, at the same parameters.
 
   Args:
@@ -229,6 +254,7 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
     ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)).
     gate: None or a function of the terms, {network: bool[]}: a network that it holds back keeps its
       parameters and its optimizer's state to the bit.
+    accumulate: parts that the batch is taken in, for want of memory; see accumulated.
   A step whose gradients or new parameters are not all finite changes nothing but the counters `step` and `skipped`.
   The batch is dict(x=[B, H, W, C] uint8 or float in [-1, 1], c=[B] classes, [B, A] attributes or
   absent); `key` is the run's, the step folds its number in. Under pmap give the model axis_name;
@@ -239,8 +265,8 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
   def step(state, batch, key):
     x, c = as_float(batch['x']), as_condition(batch.get('c'), draws.classes)
     x, noise = draw(draws, jax.random.fold_in(key, state.step), x, c, axis_name)
-    grads, terms, stats, centres = gradients(
-        model, method, state.params, state.stats, state.centres, x, c, noise)
+    grads, terms, stats, centres = accumulated(
+        accumulate, model, method, state.params, state.stats, state.centres, x, c, noise)
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
     norms = {f'gradient_{n}': optax.tree.norm(grad) for n, grad in grads.items()}

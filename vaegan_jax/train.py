@@ -26,8 +26,8 @@ from vaegan_jax import sample
 from vaegan_jax import step as stepping
 
 SKIPS = 10  # steps in a row without finite gradients that end a run
-AHEAD = 2  # steps handed to the devices that may be unfinished: more would only put off what a signal asks for
-AGREE_EVERY = 10  # steps between two moments when the hosts of a run ask each other for signals
+AHEAD = 2  # dispatches to the devices that may be unfinished: more would only put off what a signal asks for
+AGREE_EVERY = 10  # dispatches between two moments when the hosts of a run ask each other for signals
 SHOWN = 64  # images in a grid without classes
 
 
@@ -47,6 +47,7 @@ def train(config, workdir, *, strict=False, say=print):
   dataset = build.dataset(config)
   datasets.check(dataset, batch_size=config.batch_size, condition=config.data.condition,
                  process_count=jax.process_count())
+  build.check_memory(config, dataset)
   shown = build.dataset(config, config.data.held_out) if config.data.held_out else dataset
   with claimed(workdir):
     start = begin(config, workdir, strict)
@@ -109,6 +110,9 @@ def begin(config, workdir, strict):
     if len(finished) > 1:  # one may be a save that was killed before its manifest
       raise ValueError(f'{workdir / checkpoint.FOLDER} has checkpoints without their manifests (N.json): put those back, '
                        'or give another workdir')
+  if start % config.steps_per_dispatch:
+    raise ValueError(f'{workdir} is at step {start}, which is no multiple of --config.steps_per_dispatch='
+                     f'{config.steps_per_dispatch}: set that to a divisor of {start}, such as 1')
   if start > config.steps:
     raise ValueError(f'{workdir} is at step {start} already: set --config.steps to more than that')
   if jax.process_index() == 0:
@@ -159,15 +163,14 @@ def run(config, workdir, dataset, shown, start, say):
         say(f'step {start}: {config.method_name} begins, with the {kept} as it is now')
         state = stepping.next_phase(init(key), state, phase.model.frozen)
       state = phase.parallel.put_state(state)
-      with contextlib.closing(datasets.prefetch(
-          build.batches(config, dataset, start), phase.parallel.put_batch)) as batches:
-        flying = collections.deque()
-        for step, batch in zip(range(start + 1, phase.until + 1), batches):
+      with contextlib.closing(build.feed(config, dataset, start, phase.parallel)) as batches:
+        flying, each = collections.deque(), config.steps_per_dispatch
+        for step, batch in zip(range(start + each, phase.until + 1, each), batches):
           state, terms = phase.parallel.step(state, batch, key)
           flying.append(terms)
           if len(flying) > AHEAD:
             jax.block_until_ready(flying.popleft())
-          stopping = stop_asked(signals, step)
+          stopping = stop_asked(signals, step // each)
           report(step, state, terms, phase, stopping)
           if stopping:
             say(f'stopped at step {step} and saved; the same command goes on from here')
@@ -205,11 +208,11 @@ def stop_signals():
       signal.signal(number, handler)
 
 
-def stop_asked(signals, step):
-  """Whether to stop after `step`, alike on all processes of a run."""
+def stop_asked(signals, dispatch):
+  """Whether to stop after this dispatch (its number), alike on all processes of a run."""
   if jax.process_count() == 1:
     return bool(signals)
-  if step % AGREE_EVERY:
+  if dispatch % AGREE_EVERY:
     return False
   from jax.experimental import multihost_utils
   everyones = multihost_utils.process_allgather(np.asarray(signals[0] if signals else 0))
@@ -253,7 +256,7 @@ def reporting(config, workdir, about, shown, start, say):
     last = step == config.steps
     if saving and saving[0].done():
       finish_save()  # raises here what went wrong with it
-    if due(step, config.log_every_steps) or last or step == start + 1:
+    if due(step, config.log_every_steps) or last or step == start + config.steps_per_dispatch:
       terms = phase.parallel.take_terms(terms)
       skipped = int(np.max(jax.device_get(jax.tree.map(lambda a: a.addressable_data(0), state.skipped))))
       if first:
