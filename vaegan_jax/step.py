@@ -6,6 +6,7 @@ import jax
 from jax import lax
 from jax.interpreters import ad
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vaegan_jax import losses
@@ -72,21 +73,33 @@ def column_groups(method, names):
   The gradient that a group sends through the critics is had once, for all networks; network n's row
   is the sum over groups of share[n] * weight. E.g. VAE/GAN's real and fake losses form one group,
   with share 1 for the discriminator and -1 for the generator.
+
+  A cell may be an array [N], a weight for each member of a population: columns are proportional where they are so
+  for all members. No weight is 0 for any member, a share is 0 for those without the cell.
   """
   groups = []
   for loss in names:
-    column = {network: row[loss] for network, row in method.items() if row.get(loss)}
+    column = {network: row[loss] for network, row in method.items() if np.any(row.get(loss, 0.))}
     if not column:
       continue
-    weight = next(iter(column.values()))
+    weight = next((cell for cell in column.values() if np.all(cell)), 1.)
     share = {network: value / weight for network, value in column.items()}
     for known, weights in groups:
-      if known.keys() == share.keys() and all(abs(known[n] - share[n]) <= 1e-9 * abs(share[n]) for n in share):
+      if known.keys() == share.keys() and all(
+          np.all(abs(known[n] - share[n]) <= 1e-9 * abs(share[n])) for n in share):
         weights[loss] = weight
         break
     else:
       groups.append((share, {loss: weight}))
   return groups
+
+
+def of_member(cells, member):
+  """A tree of cells, floats or arrays [N], with those of arrays taken for `member`: int32 [], or None where all
+  are floats."""
+  if member is None:
+    return cells
+  return jax.tree.map(lambda cell: jnp.asarray(cell, jnp.float32)[member] if np.ndim(cell) else cell, cells)
 
 
 def nothing(like):
@@ -96,19 +109,23 @@ def nothing(like):
 
 
 def weigh(share, parts):
-  """Sum of share_i * tree_i over [(share_i, tree_i)], trees of arrays or symbolic zeros."""
+  """Sum of share_i * tree_i over [(share_i, tree_i)], trees of arrays or symbolic zeros.
+
+  A traced share that is 0 takes nothing, even of what is not finite: for that member its tree is absent.
+  """
   zero = lambda a: isinstance(a, ad.Zero)
+  times = lambda w, a: w * a if isinstance(w, float) else jnp.where(w == 0, 0., w * a)
   def total(*leaves):
-    real = [w * a for w, a in zip(share, leaves) if not zero(a)]
+    real = [times(w, a) for w, a in zip(share, leaves) if not zero(a)]
     return sum(real[1:], real[0]) if real else leaves[0]
   return jax.tree.map(total, *parts, is_leaf=zero)
 
 
-def gradients(model, method, params, stats, centres, x, c, noise):
+def gradients(model, method, params, stats, centres, x, c, noise, member=None):
   """({network: gradient of its own row}, terms, statistics, centres), from one forward pass.
 
   terms: {loss: scalar mean over the batch}, with D's mean logits as `logit_r`, `logit_f`, `logit_p`.
-  Networks without a row have no gradient.
+  Networks without a row have no gradient. member: which one's weights to take of a table with arrays.
   """
   makers = {k: v for k, v in params.items() if k in wiring.MAKERS}
   critics = {k: v for k, v in params.items() if k in wiring.CRITICS}
@@ -126,7 +143,7 @@ def gradients(model, method, params, stats, centres, x, c, noise):
   critic_terms, pull_critics, (judged, centres, logits) = jax.vjp(second_half, critics, fakes, has_aux=True)
 
   grads, image_parts = {}, {network: [] for network in method}
-  for share, weights in column_groups(method, critic_terms):
+  for share, weights in of_member(column_groups(method, critic_terms), member):
     cotangent = {k: jnp.float32(weights[k]) if k in weights else nothing(v) for k, v in critic_terms.items()}
     critic_grads, image_grads = pull_critics(cotangent)
     touched = reaches(model, weights)
@@ -140,8 +157,8 @@ def gradients(model, method, params, stats, centres, x, c, noise):
   for network in method:
     if network in makers:
       images = weigh(*zip(*image_parts[network])) if image_parts[network] else jax.tree.map(nothing, fakes)
-      row = {k: jnp.float32(method[network][k]) if method[network].get(k) else nothing(v)
-             for k, v in maker_terms.items()}
+      row = {k: jnp.float32(of_member(method[network][k], member)) if np.any(method[network].get(k, 0.))
+             else nothing(v) for k, v in maker_terms.items()}
       grads[network] = pull_makers((images, row))[0][network]
   terms = {**maker_terms, **critic_terms, **{f'logit_{k}': v for k, v in logits.items()}}
   return grads, terms, {**stats, **made, **judged}, centres
@@ -187,11 +204,12 @@ def next_phase(fresh, state, keep):
 
 
 def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
-  """step(state, batch, key) -> (state, terms): every network updated once, at the same parameters.
+  """step(state, batch, key, member=None) -> (state, terms): every network updated once, at the same parameters.
 
   Args:
-    method: {network: {loss: weight}}, see methods.py.
-    optimizers: {network: optax transformation}, for each network with a row.
+    method: {network: {loss: weight}}, see methods.py; a weight may be an array [N] for the members of a population
+      (see population.py), of which `member`, int32 [], says whose step this is.
+    optimizers: {network: optax transformation}, for each network with a row; or a function of `member` that gives it.
     ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)).
     gate: None or a function of the terms, {network: bool[]}: a network that it holds back keeps its
       parameters and its optimizer's state to the bit.
@@ -202,18 +220,19 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None):
   """
   axis_name = model.axis_name
 
-  def step(state, batch, key):
+  def step(state, batch, key, member=None):
+    own = optimizers(member) if callable(optimizers) else optimizers
     x, c = as_float(batch['x']), as_condition(batch.get('c'), draws.classes)
     x, noise = draw(draws, jax.random.fold_in(key, state.step), x, c, axis_name)
     grads, terms, stats, centres = gradients(
-        model, method, state.params, state.stats, state.centres, x, c, noise)
+        model, method, state.params, state.stats, state.centres, x, c, noise, member)
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
     norms = {f'gradient_{n}': optax.tree.norm(grad) for n, grad in grads.items()}
     params, opt_state = dict(state.params), dict(state.opt_state)
     held = gate(terms) if gate else {}
     for network, grad in grads.items():
-      updates, opt_state[network] = optimizers[network].update(
+      updates, opt_state[network] = own[network].update(
           grad, state.opt_state[network], state.params[network])
       params[network] = optax.apply_updates(state.params[network], updates)
       if network in held:
