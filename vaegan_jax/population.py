@@ -5,7 +5,8 @@
 
 A member is the run of its config trained alone, to rounding: the order of its data, its noise and its initial
 weights are its own, and a loss that it does not weigh is absent. Members whose networks see the same images share one
-step, in which their weights are arrays; if some do not, each such part of the population has a program of its own.
+step, compiled once, in which their weights are arrays (see step.column_groups); others, such as those for whom the
+classifier sees no samples as they have no L_GC, have another: batch norm would tell the difference.
 """
 import collections
 import contextlib

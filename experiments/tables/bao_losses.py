@@ -3,6 +3,9 @@
     python experiments/tables/bao_losses.py --data=digits --fast
     python experiments/tables/bao_losses.py --data=fashion_mnist
 
+All variants and seeds are trained as one population on accelerators, one after another on a CPU; --population says
+otherwise.
+
 Recalled of the paper, which shows pictures and no numbers: without L_G(D), on the discriminator's features,
 images are blurred; without L_G(img), on pixels, detail is lost; without L_G(C), on the classifier's features,
 the category is lost. Measured here on reconstructions: sharpness (gradient energy over that of the
@@ -19,6 +22,7 @@ from vaegan_jax import command  # noqa: E402
 
 FLAGS = flags.FLAGS
 command.define_study_flags('bao_losses', 'digits')
+flags.DEFINE_bool('population', None, 'Train all runs side by side; by default if there is an accelerator.')
 without = lambda loss: {f'method.{network}.{loss}': 0. for network in ('generator', 'encoder')}
 METHODS = {
     'whole': ('cvae_gan', {}), 'without_feature_d': ('cvae_gan', without('feature_d')),
@@ -38,10 +42,25 @@ COLUMNS = (
     ('samples: Frechet distance', 'samples', 'frechet_distance', '.3g'))
 
 
+def train_together(methods, settings):
+  """The exit code of a population of all runs that are not done, in the workdirs where study.figures looks for them."""
+  from vaegan_jax import checkpoint, population, study
+  configs = {f'{row}/seed_{seed}': study.config_of(FLAGS.data, method, seed, {**settings, **own})
+             for seed in range(FLAGS.seeds) for row, (method, own) in methods.items()}
+  done = lambda name, config: checkpoint.steps(pathlib.Path(FLAGS.workdir) / name)[-1:] == [config.steps]
+  left = {name: config for name, config in configs.items() if not done(name, config)}
+  return population.train(left, FLAGS.workdir) if left else 0
+
+
 def main():
+  import jax
   from vaegan_jax import study
   command.keep_compiled_programs()
-  results = study.figures(FLAGS.data, command.study_methods(METHODS, FAST_OF), range(FLAGS.seeds), command.study_settings(FAST), FLAGS.workdir,
+  methods, settings = command.study_methods(METHODS, FAST_OF), command.study_settings(FAST)
+  together = jax.default_backend() != 'cpu' if FLAGS.population is None else FLAGS.population
+  if together and (code := train_together(methods, settings)):
+    return code
+  results = study.figures(FLAGS.data, methods, range(FLAGS.seeds), settings, FLAGS.workdir,
                           n=FLAGS.n, judge_steps=FLAGS.judge_steps)
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=2)
