@@ -1,12 +1,17 @@
-"""Speed of a population of toy models trained as one program, against training them one after another.
+"""Speed of a population trained as one program, against training its members one after another.
 
     python benchmarks/population.py --members=16
+    python benchmarks/population.py --members=3 --config=configs/digits.py:cvae_gan --iterations=5
 
-Trains the same members of the toy example (vaegan_jax/toy.py), the same seeds for the same iterations: as one
+The first trains the same members of the toy example (vaegan_jax/toy.py), the same seeds for the same iterations: as one
 program (vmap over the members, a loop on the device); the same with the members spread over the cores; one
 after another, each as a loop on the device; and one after another with a dispatch for each iteration, as a
 training loop that sees every step does it. The four take turns. Compiling is done before,
 and left out of the time.
+
+The second trains image models, seeds of a config (see vaegan_jax/parallel.py, of_members): side by side as one
+program (vmap), in turn by one program, and as one program in which the loop over the members is unrolled.
+
 Prints the median of each over the repeats, the ratios with their spread (least to largest), and the machine.
 Where that does other work, too, the processor time tells more than the clock.
 """
@@ -19,14 +24,17 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-# Read when JAX starts: on a CPU each core becomes a device, so that members can be spread over them.
-os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + f' --xla_force_host_platform_device_count={CORES}'
+# Read when JAX starts: on a CPU each core becomes a device, so that members of the toy can be spread over them.
+if not any(a.lstrip('-').startswith('config') for a in sys.argv):
+  os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + f' --xla_force_host_platform_device_count={CORES}'
 
 from absl import flags  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
 import numpy as np  # noqa: E402
 
 from vaegan_jax import command  # noqa: E402
 
+CONFIG = config_flags.DEFINE_config_file('config', help_string='Of image models, in place of the toy.')
 MEMBERS = flags.DEFINE_integer('members', 16, 'Models of the population.', lower_bound=1)
 METHOD = flags.DEFINE_string('method', 'matching', 'Of vaegan_jax.toy.RECIPES.')
 BATCH_SIZES = flags.DEFINE_list('batch_sizes', ['1', '4', '32'], 'Points in a batch; a row each.')
@@ -65,6 +73,44 @@ def ways(toys, toy, name, seeds, iterations):
   return made
 
 
+def unrolled(step, keys, devices=None):
+  """As parallel.in_turn, but one program that holds the step of each member."""
+  import jax
+  from vaegan_jax import parallel
+  every = jax.jit(lambda states, batches: tuple(zip(*(
+      step(state, batch, key, i) for i, (state, batch, key) in enumerate(zip(states, batches, keys))))), donate_argnums=0)
+  return parallel.in_turn(step, keys, devices)._replace(step=lambda states, batches: every(tuple(states), tuple(batches)))
+
+
+def image_ways(config, count, iterations):
+  """{way: function that trains `count` seeds of a config and waits for them}, compiled and warm."""
+  import jax
+  from vaegan_jax import build, parallel
+  configs = list(build.members(config, [str(i) for i in range(count)], {}).values())
+  dataset = build.dataset(config)
+  size, keys = build.about(config, dataset)['size'], [jax.random.key(c.seed) for c in configs]
+  made = {}
+  for way, of_members in {'one program, side by side': parallel.vmapped, 'one program, unrolled': unrolled,
+                          'one after another, one program': parallel.in_turn}.items():
+    parallel.of_members = of_members
+    phase = build.shared_phase(configs, size, keys)
+    init = build.init(config, size, [phase])
+    state = [phase.parallel.put_state([init(key) for key in keys])]
+    batch = phase.parallel.put_batch([next(build.batches(c, dataset, 0)) for c in configs])
+
+    def train(phase=phase, state=state, batch=batch, steps=iterations):
+      for _ in range(steps):
+        state[0], _ = phase.parallel.step(state[0], batch)
+      jax.block_until_ready(state[0])
+
+    begun = np.array([time.perf_counter(), time.process_time()])
+    train(steps=1)
+    print('%s: the first step took %.0f s, %.0f s of processor time' % (way, *(
+        np.array([time.perf_counter(), time.process_time()]) - begun)), flush=True)
+    made[way] = train
+  return made
+
+
 def main():
   import jax
   from vaegan_jax import toy as toys
@@ -72,10 +118,11 @@ def main():
   about = pathlib.Path('/proc/cpuinfo')
   lines = about.read_text().splitlines() if about.exists() else []
   cpu = next((t.split(':')[1].strip() for t in lines if t.startswith('model name')), platform.machine())
-  print(f'{MEMBERS.value} models, {METHOD.value}, {ITERATIONS.value} iterations each, '
+  print(f'{MEMBERS.value} models, {CONFIG.value.method_name if CONFIG.value else METHOD.value}, {ITERATIONS.value} iterations each, '
         f'{REPEATS.value} repeats; {CORES} x {cpu}, {jax.devices()[0].platform}, JAX {jax.__version__}, {datetime.date.today()}')
-  for batch_size in map(int, BATCH_SIZES.value):
-    made = ways(toys, toys.Toy(batch_size=batch_size), METHOD.value, range(MEMBERS.value), ITERATIONS.value)
+  for batch_size in [CONFIG.value.batch_size] if CONFIG.value else map(int, BATCH_SIZES.value):
+    made = image_ways(CONFIG.value, MEMBERS.value, ITERATIONS.value) if CONFIG.value else ways(
+        toys, toys.Toy(batch_size=batch_size), METHOD.value, range(MEMBERS.value), ITERATIONS.value)
     seconds = {way: [] for way in made}  # [wall, processor] of each repeat
     for _ in range(REPEATS.value):
       for way, function in made.items():

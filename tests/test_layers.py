@@ -31,6 +31,7 @@ MAY = {
     'edit': set(), 'evaluate': {'build', 'metrics', 'features.classifier'},
     'study': {'build', 'checkpoint', 'evaluate', 'images', 'sample', 'train'},
     'dry_run': {'build'},
+    'population': {'build', 'checkpoint', 'data', 'model', 'train'},
     'train': {'build', 'checkpoint', 'data', 'images', 'sample', 'step'}}
 
 

@@ -2,6 +2,7 @@
 import ast
 import difflib
 import functools
+import itertools
 import json
 import math
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 
 from vaegan_jax import augment
 from vaegan_jax import data as datasets
@@ -28,6 +30,9 @@ MAY_CHANGE = ('steps', 'parallel', 'optimizer.learning_rate', 'log_every_steps',
               'data.held_out', 'data.on_device')
 LATER = {'accumulate': 1, 'data.augment': 'none'}  # fields that configs of older runs lack: what these did
 RESIDENT = 0.5  # of a device's free memory: the most that a data set on the devices may take
+
+# What may differ, besides the seed, between the members of a population, which are trained by one program.
+MAY_VARY = ('method.', 'optimizer.learning_rate', 'optimizer.factor.')
 
 positive, not_negative, decay = (0, math.inf), (-1e-300, math.inf), (-1e-300, 1 - 1e-9)
 # Allowed values by field: a tuple of names, or an open lower and a closed upper bound.
@@ -183,6 +188,48 @@ def with_settings(config, settings):
   return changed.lock()
 
 
+def members(config, seeds, values):
+  """{name: config}: a config's members, of all seeds and all combinations of values, as in seed_0,match_c_0.01.
+
+  seeds: as texts; values: {dotted field: [text]}. Raises ValueError for a field or a value that cannot be.
+  """
+  known = dict(fields(config))
+  for path, texts in values.items():
+    if path not in known or not path.startswith(MAY_VARY):
+      allowed = [k for k in known if k.startswith(MAY_VARY)]
+      raise ValueError(f'--vary={path}: '
+                       + ('give each of its values a run of its own; ' if path in known else 'the config has no such field; ')
+                       + f'what can vary inside one program is {", ".join(allowed)}{closest(path, allowed)}')
+  paths, made = ['seed', *values], {}
+  shown = lambda path: path.split('.')[-1] if sum(p.split('.')[-1] == path.split('.')[-1] for p in paths) == 1 \
+      else '.'.join(path.split('.')[-2:])
+  for combination in itertools.product(seeds, *values.values()):
+    name = ','.join(f'{shown(path)}_{text.strip()}' for path, text in zip(paths, combination))
+    if name in made:
+      raise ValueError(f'{name} is asked for twice')
+    made[name] = with_settings(config, dict(zip(paths, combination)))
+  return made
+
+
+def check_members(configs):
+  """None, or ValueError where members {name: config} cannot be trained by one program."""
+  first, *others = (dict(fields(config)) for config in configs.values())
+  for other, name in zip(others, list(configs)[1:]):
+    for path in dict.fromkeys([*first, *other]):
+      if path != 'seed' and not path.startswith(MAY_VARY) and first.get(path) != other.get(path):
+        raise ValueError(f'{path} is {other.get(path)} for {name} and {first.get(path)} for {next(iter(configs))}: '
+                         'it cannot differ inside one program; train them by separate runs')
+  if first['first.steps']:
+    raise ValueError(f'{first["method_name"]} has a first phase, which no population has: train by separate runs')
+  if first['parallel'] == 'pmap':
+    raise ValueError('--config.parallel=pmap: a population has no pmap; leave it at mesh')
+  for path, alone in (('data.on_device', False), ('steps_per_dispatch', 1)):
+    if first[path] != alone:
+      raise ValueError(f'--config.{path}={first[path]}: a population has none of this; leave it at {alone}')
+  if jax.process_count() > 1:
+    raise ValueError('a population is trained by one process, on all of its devices: give other hosts other members')
+
+
 def from_dict(values):
   """The locked ConfigDict of to_dict's output."""
   return ConfigDict(values).lock()
@@ -273,12 +320,26 @@ def model(config, size, table, also=()):
       axis_name=devices.AXIS if config.parallel == 'pmap' else None)
 
 
-def optimizers(config, names):
+def rates(config):
+  """{network: learning rate} at the start."""
+  return {network: config.optimizer.learning_rate * factor for network, factor in config.optimizer.factor.items()}
+
+
+def optimizers(config, names, rates):
   """{network: optax transformation} for the networks `names`."""
   o = config.optimizer
   options = dict(b1=o.b1, b2=o.b2, decay=o.decay, eps=o.eps, weight_decay=o.weight_decay, clip_norm=o.clip_norm)
-  rate = lambda n: optim.learning_rate(o.schedule, o.learning_rate * o.factor[n], end=o.end, steps=config.steps)
+  rate = lambda n: optim.learning_rate(o.schedule, rates[n], end=o.end, steps=config.steps)
   return {n: optim.optimizer(o.name, rate(n), **options) for n in names}
+
+
+def together(tables):
+  """One table {row: {cell: number}} of those of N members: a cell that differs is an array [N], an absent one 0."""
+  cells = {row: dict.fromkeys(cell for table in tables for cell in table.get(row, {}))
+           for row in dict.fromkeys(row for table in tables for row in table)}
+  of_all = lambda row, cell: [table.get(row, {}).get(cell, 0.) for table in tables]
+  return {row: {cell: of_all(row, cell)[0] if len(set(of_all(row, cell))) == 1 else np.array(of_all(row, cell))
+                for cell in names} for row, names in cells.items()}
 
 
 def tables_of(config):
@@ -299,27 +360,49 @@ def phases(config, size):
   size: of the condition (classes or attributes), 0 without.
   """
   tables = tables_of(config)
-  everything = wiring.losses_of(*tables)
-  transformations = optimizers(config, {network for table in tables for network in table})
+  transformations = optimizers(config, networks_with_rows(tables), rates(config))
+  made = []
+  for table, until in zip(tables, (config.first.steps, config.steps)[-len(tables):]):
+    whole, step = step_of(config, size, table, wiring.losses_of(*tables), transformations)
+    made.append(Phase(until, whole, devices.PARALLEL[config.parallel](step, steps=config.steps_per_dispatch)))
+  return made
+
+
+def shared_phase(configs, size, keys):
+  """The Phase of the members of a population that may go through one step (see population.alike).
+
+  configs, keys: of each member. The step takes and gives lists of members' (see parallel.of_members).
+  """
+  config, table = configs[0], together([method(c) for c in configs])
+  every = together([dict(rate=rates(c)) for c in configs])['rate']
+  names = networks_with_rows([table])
+  transformations = lambda member: optimizers(config, names, stepping.of_member(every, member))
+  whole, step = step_of(config, size, table, (), transformations)
+  return Phase(config.steps, whole, devices.of_members(step, keys))
+
+
+def networks_with_rows(tables):
+  """The networks that any of the tables trains."""
+  return {network for table in tables for network in table}
+
+
+def step_of(config, size, table, also, transformations):
+  """(Model, step) of a table; also: see model."""
   draws = stepping.Draws(
       config.network.latent_size, PRIOR_CONDITIONS[config.prior_condition],
       classes=size if config.data.condition == 'label' else 0, flip=config.data.flip,
       augment=augment.AUGMENTATIONS[config.data.augment])
-  made = []
-  for table, until in zip(tables, (config.first.steps, config.steps)[-len(tables):]):
-    whole = model(config, size, table, everything)
-    gate = functools.partial(optim.equilibrium_gate, equilibrium=config.gate.equilibrium,
-                             margin=config.gate.margin) if config.gate.on else None
-    step = stepping.train_step(whole, table, transformations, draws, ema_decay=config.ema_decay, gate=gate,
-                               accumulate=config.accumulate)
-    made.append(Phase(until, whole, devices.PARALLEL[config.parallel](step, steps=config.steps_per_dispatch)))
-  return made
+  whole = model(config, size, table, also)
+  gate = functools.partial(optim.equilibrium_gate, equilibrium=config.gate.equilibrium,
+                            margin=config.gate.margin) if config.gate.on else None
+  return whole, stepping.train_step(whole, table, transformations, draws, ema_decay=config.ema_decay, gate=gate,
+                                    accumulate=config.accumulate)
 
 
 def init(config, size, phases):
   """Function key -> TrainState at step 0, at rest on all devices, compiled."""
   tables = tables_of(config)
-  transformations = optimizers(config, {network for table in tables for network in table})
+  transformations = optimizers(config, networks_with_rows(tables), rates(config))
   whole = phases[-1].model._replace(losses=wiring.losses_of(*tables))
   function = lambda key: stepping.init_state(
       whole, transformations, key, *examples(config, size), config.network.latent_size)

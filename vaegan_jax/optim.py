@@ -11,9 +11,10 @@ def learning_rate(schedule, start, *, end, steps):
   """An optax schedule: step -> learning rate.
 
   `larsen` is the annealing of the authors' code, start - (t / steps)^0.75 (start - end); they step
-  it once every 250 updates, here it is continuous. `cosine` goes from start to end alike.
+  it once every 250 updates, here it is continuous. `cosine` goes from start to end alike. A start that is
+  traced must not be 0.
   """
-  if schedule == 'constant' or not start:
+  if schedule == 'constant' or isinstance(start, (int, float)) and not start:
     return optax.schedules.constant_schedule(start)
   if schedule == 'cosine':
     return optax.schedules.cosine_decay_schedule(start, steps, alpha=end / start)

@@ -6,6 +6,7 @@ import jax
 from jax import lax
 from jax.interpreters import ad
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vaegan_jax import augment as augmentation
@@ -77,16 +78,20 @@ def column_groups(method, names):
   The gradient that a group sends through the critics is had once, for all networks; network n's row
   is the sum over groups of share[n] * weight. E.g. VAE/GAN's real and fake losses form one group,
   with share 1 for the discriminator and -1 for the generator.
+
+  A cell may be an array [N], a weight for each member of a population: columns are proportional where they are so
+  for all members. No weight is 0 for any member, a share is 0 for those without the cell.
   """
   groups = []
   for loss in names:
-    column = {network: row[loss] for network, row in method.items() if row.get(loss)}
+    column = {network: row[loss] for network, row in method.items() if np.any(row.get(loss, 0.))}
     if not column:
       continue
-    weight = next(iter(column.values()))
+    weight = next((cell for cell in column.values() if np.all(cell)), 1.)
     share = {network: value / weight for network, value in column.items()}
     for known, weights in groups:
-      if known.keys() == share.keys() and all(abs(known[n] - share[n]) <= 1e-9 * abs(share[n]) for n in share):
+      if known.keys() == share.keys() and all(
+          np.all(abs(known[n] - share[n]) <= 1e-9 * abs(share[n])) for n in share):
         weights[loss] = weight
         break
     else:
@@ -107,6 +112,14 @@ def critic_groups(model, method, names):
   return rows if model.joint_critics and twice and len(rows) <= len(columns) else columns
 
 
+def of_member(cells, member):
+  """A tree of cells, floats or arrays [N], with those of arrays taken for `member`: int32 [], or None where all
+  are floats."""
+  if member is None:
+    return cells
+  return jax.tree.map(lambda cell: jnp.asarray(cell, jnp.float32)[member] if np.ndim(cell) else cell, cells)
+
+
 def nothing(like):
   """The symbolic zero cotangent of an array: what it would be pulled through is not computed, and
   an infinite derivative behind it stays harmless."""
@@ -114,19 +127,23 @@ def nothing(like):
 
 
 def weigh(share, parts):
-  """Sum of share_i * tree_i over [(share_i, tree_i)], trees of arrays or symbolic zeros."""
+  """Sum of share_i * tree_i over [(share_i, tree_i)], trees of arrays or symbolic zeros.
+
+  A traced share that is 0 takes nothing, even of what is not finite: for that member its tree is absent.
+  """
   zero = lambda a: isinstance(a, ad.Zero)
+  times = lambda w, a: w * a if isinstance(w, float) else jnp.where(w == 0, 0., w * a)
   def total(*leaves):
-    real = [w * a for w, a in zip(share, leaves) if not zero(a)]
+    real = [times(w, a) for w, a in zip(share, leaves) if not zero(a)]
     return sum(real[1:], real[0]) if real else leaves[0]
   return jax.tree.map(total, *parts, is_leaf=zero)
 
 
-def gradients(model, method, params, stats, centres, x, c, noise):
+def gradients(model, method, params, stats, centres, x, c, noise, member=None):
   """({network: gradient of its own row}, terms, statistics, centres), from one forward pass.
 
   terms: {loss: scalar mean over the batch}, with D's mean logits as `logit_r`, `logit_f`, `logit_p`.
-  Networks without a row have no gradient.
+  Networks without a row have no gradient. member: which one's weights to take of a table with arrays.
   """
   makers = {k: v for k, v in params.items() if k in wiring.MAKERS}
   critics = {k: v for k, v in params.items() if k in wiring.CRITICS}
@@ -144,7 +161,8 @@ def gradients(model, method, params, stats, centres, x, c, noise):
   critic_terms, pull_critics, (judged, centres, logits) = jax.vjp(second_half, critics, fakes, has_aux=True)
 
   parts, groups = {network: [] for network in method}, []
-  for share, weights in critic_groups(model, method, critic_terms):
+  groups_of = critic_groups if member is None else column_groups
+  for share, weights in of_member(groups_of(model, method, critic_terms), member):
     cotangent = {k: jnp.float32(weights[k]) if k in weights else nothing(v) for k, v in critic_terms.items()}
     critic_grads, image_grads = pull_critics(cotangent)
     touched = reaches(model, weights)
@@ -153,9 +171,10 @@ def gradients(model, method, params, stats, centres, x, c, noise):
       parts[network].append((share[network], critic_grads[network]))
     if makers_share := {network: part for network, part in share.items() if network in makers}:
       groups.append((makers_share, image_grads))
-  trained, prior = [n for n in method if n in makers], method.get('encoder', {})
+  trained = [n for n in method if n in makers]
+  prior = of_member({k: cell for k, cell in method.get('encoder', {}).items() if np.any(cell)}, member)
   for share, image_grads in maker_groups(model, trained, groups, fakes):
-    row = {k: jnp.float32(prior[k] / share['encoder']) if prior.get(k) and 'encoder' in share else nothing(v)
+    row = {k: jnp.float32(prior[k] / share['encoder']) if k in prior and 'encoder' in share else nothing(v)
            for k, v in maker_terms.items()}
     pulled, = pull_makers((image_grads, row))
     for network, part in share.items():
@@ -169,35 +188,37 @@ def maker_groups(model, trained, groups, fakes):
   """[({maker: share}, image gradients)]: what to pull through the makers, each entry once; the cheaper of two ways.
 
   `groups` themselves, where the encoder has one and no fake is in two: that one serves encoder and generator at
-  once (VAE, CVAE; VAE/GAN as released, normalised apart). Else the groups' sum for each network of `trained`.
+  once (VAE, CVAE; VAE/GAN as released, normalised apart). Else the groups' sum for each network of `trained`;
+  so for members of a population, whose share may be 0, by which the encoder's own losses could not be divided.
   """
   joint = model.joint_makers and len(fakes) > 1
   touched = [k for _, images in groups for k, v in images.items() if joint or not isinstance(v, ad.Zero)]
   served = [network for share, _ in groups for network in share]
-  if served.count('encoder') == 1 and len(set(touched)) == len(touched) and set(served) == set(trained):
+  sure = not any(isinstance(part, jax.Array) for share, _ in groups for part in share.values())
+  if sure and served.count('encoder') == 1 and len(set(touched)) == len(touched) and set(served) == set(trained):
     return groups
   own = {network: [(share[network], images) for share, images in groups if network in share] for network in trained}
   return [({network: 1.}, weigh(*zip(*parts)) if parts else jax.tree.map(nothing, fakes))
           for network, parts in own.items()]
 
 
-def accumulated(parts, model, method, params, stats, centres, x, c, noise):
+def accumulated(parts, model, method, params, stats, centres, x, c, noise, member=None):
   """As `gradients`, of the batch in so many parts, one after the other: gradients and terms are the means over
   the parts, statistics and centres move with each part in turn.
 
   Equal to the whole batch but for what looks across examples: batch norm and the matching losses see a part.
   """
   if parts == 1:
-    return gradients(model, method, params, stats, centres, x, c, noise)
+    return gradients(model, method, params, stats, centres, x, c, noise, member)
   # Part i is every parts-th example from i on: a batch that is sharded over devices stays put.
   stacked = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), (x, c, noise))
 
   def add(carried, batch):
     (sums, stats, centres), now = lax.optimization_barrier((carried, params))  # not all parts at once
-    grads, terms, stats, centres = gradients(model, method, now, stats, centres, *batch)
+    grads, terms, stats, centres = gradients(model, method, now, stats, centres, *batch, member)
     return (jax.tree.map(jnp.add, sums, (grads, terms)), stats, centres), None
 
-  shapes = jax.eval_shape(lambda *a: gradients(model, method, params, stats, centres, *a)[:2], x, c, noise)
+  shapes = jax.eval_shape(lambda *a: gradients(model, method, params, stats, centres, *a, member)[:2], x, c, noise)
   zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
   # In a loop XLA has the weight gradients of convolutions some 50 times slower, on a CPU.
   unroll = jax.default_backend() == 'cpu'
@@ -246,11 +267,12 @@ def next_phase(fresh, state, keep):
 
 
 def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None, accumulate=1):
-  """step(state, batch, key) -> (state, terms): every network updated once, at the same parameters.
+  """step(state, batch, key, member=None) -> (state, terms): every network updated once, at the same parameters.
 
   Args:
-    method: {network: {loss: weight}}, see methods.py.
-    optimizers: {network: optax transformation}, for each network with a row.
+    method: {network: {loss: weight}}, see methods.py; a weight may be an array [N] for the members of a population
+      (see population.py), of which `member`, int32 [], says whose step this is.
+    optimizers: {network: optax transformation}, for each network with a row; or a function of `member` that gives it.
     ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)).
     gate: None or a function of the terms, {network: bool[]}: a network that it holds back keeps its
       parameters and its optimizer's state to the bit.
@@ -262,18 +284,19 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None, 
   """
   axis_name = model.axis_name
 
-  def step(state, batch, key):
+  def step(state, batch, key, member=None):
+    own = optimizers(member) if callable(optimizers) else optimizers
     x, c = as_float(batch['x']), as_condition(batch.get('c'), draws.classes)
     x, noise = draw(draws, jax.random.fold_in(key, state.step), x, c, axis_name)
     grads, terms, stats, centres = accumulated(
-        accumulate, model, method, state.params, state.stats, state.centres, x, c, noise)
+        accumulate, model, method, state.params, state.stats, state.centres, x, c, noise, member)
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
     norms = {f'gradient_{n}': optax.tree.norm(grad) for n, grad in grads.items()}
     params, opt_state = dict(state.params), dict(state.opt_state)
     held = gate(terms) if gate else {}
     for network, grad in grads.items():
-      updates, opt_state[network] = optimizers[network].update(
+      updates, opt_state[network] = own[network].update(
           grad, state.opt_state[network], state.params[network])
       params[network] = optax.apply_updates(state.params[network], updates)
       if network in held:

@@ -84,8 +84,8 @@ def check_same(config, then, what):
     raise ValueError(f'{what} of another config. Give another workdir, or set back:\n  ' + '\n  '.join(differ[:10]))
 
 
-def begin(config, workdir, strict):
-  """The step to go on from, 0 in a new workdir, which gets its config.json here.
+def begin(config, workdir, strict, start=None):
+  """The step to go on from, 0 in a new workdir, which gets its config.json here: the newest, or `start`.
 
   Raises ValueError if the workdir holds another config's run, or only damaged checkpoints.
   """
@@ -99,7 +99,7 @@ def begin(config, workdir, strict):
       raise ValueError(f'{path} holds no config: is {workdir} a run\'s workdir?')
     if checkpoint.steps(workdir):  # else nothing was saved that another config could spoil
       check_same(config, then, f'--workdir={workdir} holds a run')
-  start = checkpoint.newest(workdir, strict=strict) or 0
+  start = (checkpoint.newest(workdir, strict=strict) or 0) if start is None else start
   if start:
     check_same(config, checkpoint.manifest(workdir, start)['config'], f'checkpoint {start} of {workdir} is')
   for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
@@ -144,10 +144,7 @@ def run(config, workdir, dataset, shown, start, say):
   phases, key = build.phases(config, about['size']), jax.random.key(config.seed)
   init = build.init(config, about['size'], phases)
   if start:
-    at_rest = phases[0].parallel.at_rest
-    like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest),
-                        vars(jax.eval_shape(init, key)))
-    state = stepping.TrainState(**checkpoint.load(workdir, start, like))
+    state = restored(workdir, start, init, key, phases[0].parallel.at_rest)
     say(f'going on from step {start} of {workdir}')
   else:
     state = init(key)
@@ -178,6 +175,12 @@ def run(config, workdir, dataset, shown, start, say):
       state, start = phase.parallel.take_state(state), phase.until
   say(f'done: {config.steps} steps. Pictures are in {workdir}/samples')
   return 0
+
+
+def restored(workdir, step, init, key, at_rest):
+  """The state of a checkpoint, at rest, as init(key) begins."""
+  like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest), vars(jax.eval_shape(init, key)))
+  return stepping.TrainState(**checkpoint.load(workdir, step, like))
 
 
 def same_data(workdir, step, about):
@@ -246,11 +249,7 @@ def reporting(config, workdir, about, shown, start, say):
     left = f'{rate:.0f} images/s, {duration((config.steps - step) * config.batch_size / rate)} left' if rate \
         else f'{seconds:.1f} s with compilation'
     say(f'step {step}/{config.steps}  {left}  ' + '  '.join(f'{k} {v:.4g}' for k, v in terms.items()))
-    log.write(json.dumps(dict(step=step, images_per_s=rate, **terms)) + '\n')
-    log.flush()
-    for name, value in terms.items():
-      board.add_scalar(name, value, step)
-    board.flush()
+    record(log, board, step, rate, terms)
 
   def report(step, state, terms, phase, stopping):
     last = step == config.steps
@@ -283,6 +282,15 @@ def reporting(config, workdir, about, shown, start, say):
     if first:
       log.close()
       board.close()
+
+
+def record(log, board, step, rate, terms):
+  """Adds {term: float} to metrics.jsonl and to TensorBoard; rate: images/s or None."""
+  log.write(json.dumps(dict(step=step, images_per_s=rate, **terms)) + '\n')
+  log.flush()
+  for name, value in terms.items():
+    board.add_scalar(name, value, step)
+  board.flush()
 
 
 def due(step, every):

@@ -3,6 +3,9 @@
     python experiments/tables/bao_losses.py --data=digits --fast
     python experiments/tables/bao_losses.py --data=fashion_mnist
 
+All variants and seeds are trained as one population on accelerators, one after another on a CPU; --population says
+otherwise.
+
 Recalled of the paper, which shows pictures and no numbers: without L_G(D), on the discriminator's features,
 images are blurred; without L_G(img), on pixels, detail is lost; without L_G(C), on the classifier's features,
 the category is lost. Measured here on reconstructions: sharpness (gradient energy over that of the
@@ -27,6 +30,7 @@ METHODS = {'whole': ('cvae_gan', {})} | {
     f'without_{part}': ('cvae_gan', {
         f'method.{network}.{loss}': 0. for network in ('generator', 'encoder') for loss in losses
         if network == 'generator' or not loss.startswith('match')}) for part, losses in PARTS.items()}
+flags.DEFINE_bool('population', None, 'Train all runs side by side; by default if there is an accelerator.')
 COLUMNS = (
     ('sharpness', 'reconstructions', 'sharpness', '.3f'), ('PSNR, dB', 'reconstructions', 'psnr', '.2f'),
     ('SSIM', 'reconstructions', 'ssim', '.3f'), ('top-1', 'reconstructions', 'top1', '.1%'),
@@ -36,12 +40,26 @@ COLUMNS = (
     ('samples: Frechet distance', 'samples', 'frechet_distance', '.3g'))
 
 
+def train_together(methods, settings):
+  """The exit code of a population of all runs that are not done, in the workdirs where study.figures looks for them."""
+  from vaegan_jax import checkpoint, population, study
+  configs = {f'{row}/seed_{seed}': study.config_of(FLAGS.data, method, seed, {**settings, **own})
+             for seed in range(FLAGS.seeds) for row, (method, own) in methods.items()}
+  done = lambda name, config: checkpoint.steps(pathlib.Path(FLAGS.workdir) / name)[-1:] == [config.steps]
+  left = {name: config for name, config in configs.items() if not done(name, config)}
+  return population.train(left, FLAGS.workdir) if left else 0
+
+
 def main():
+  import jax
   from vaegan_jax import study
   command.keep_compiled_programs()
-  results = study.figures(
-      FLAGS.data, command.study_methods(METHODS, bao_fast.BY_METHOD), range(FLAGS.seeds),
-      command.study_settings(bao_fast.SETTINGS), FLAGS.workdir, n=FLAGS.n, judge_steps=FLAGS.judge_steps)
+  methods, settings = command.study_methods(METHODS, bao_fast.BY_METHOD), command.study_settings(bao_fast.SETTINGS)
+  together = jax.default_backend() != 'cpu' if FLAGS.population is None else FLAGS.population
+  if together and (code := train_together(methods, settings)):
+    return code
+  results = study.figures(FLAGS.data, methods, range(FLAGS.seeds), settings, FLAGS.workdir,
+                          n=FLAGS.n, judge_steps=FLAGS.judge_steps)
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=2)
   study.picture(FLAGS.workdir, METHODS, mode='reconstructions')
