@@ -15,18 +15,19 @@ program (vmap), in turn by one program, and as one program in which the loop ove
 Prints the median of each over the repeats, the ratios with their spread (least to largest), and the machine.
 Where that does other work, too, the processor time tells more than the clock.
 """
-import datetime
 import os
 import pathlib
-import platform
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+from benchmarks import machine  # noqa: E402
+
 # Read when JAX starts: on a CPU each core becomes a device, so that members of the toy can be spread over them.
 if not any(a.lstrip('-').startswith('config') for a in sys.argv):
-  os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + f' --xla_force_host_platform_device_count={CORES}'
+  os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
+                             f' --xla_force_host_platform_device_count={machine.CORES}')
 
 from absl import flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
@@ -112,14 +113,10 @@ def image_ways(config, count, iterations):
 
 
 def main():
-  import jax
   from vaegan_jax import toy as toys
   command.keep_compiled_programs()
-  about = pathlib.Path('/proc/cpuinfo')
-  lines = about.read_text().splitlines() if about.exists() else []
-  cpu = next((t.split(':')[1].strip() for t in lines if t.startswith('model name')), platform.machine())
   print(f'{MEMBERS.value} models, {CONFIG.value.method_name if CONFIG.value else METHOD.value}, {ITERATIONS.value} iterations each, '
-        f'{REPEATS.value} repeats; {CORES} x {cpu}, {jax.devices()[0].platform}, JAX {jax.__version__}, {datetime.date.today()}')
+        f'{REPEATS.value} repeats; {machine.line()}')
   for batch_size in [CONFIG.value.batch_size] if CONFIG.value else map(int, BATCH_SIZES.value):
     made = image_ways(CONFIG.value, MEMBERS.value, ITERATIONS.value) if CONFIG.value else ways(
         toys, toys.Toy(batch_size=batch_size), METHOD.value, range(MEMBERS.value), ITERATIONS.value)
