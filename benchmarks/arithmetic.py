@@ -27,9 +27,6 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-os.environ['JAX_PLATFORMS'] = 'cpu'
-# With two devices layers.py takes weight gradients whole: the same FLOPs, and a smaller program.
-os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=2'
 
 from absl import flags  # noqa: E402
 import numpy as np  # noqa: E402
@@ -197,6 +194,9 @@ def by_hand(costs, passes):
 
 
 def main():
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  # With two devices layers.py takes weight gradients whole: the same FLOPs, and a smaller program.
+  os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=2'
   import jax
   # Dead and double work is still removed, which is all that matters to the count.
   jax.config.update('jax_disable_most_optimizations', True)
