@@ -23,6 +23,7 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of experiments/t
 OUT = flags.DEFINE_string('out', None, 'PNG to write.')
 NAMES = flags.DEFINE_list('attributes', list(ATTRIBUTES), 'Attributes, a column each.')
 FACES = flags.DEFINE_integer('faces', 8, 'Rows.', lower_bound=1)
+SAMPLED = flags.DEFINE_bool('sampled', False, 'Begin with samples in place of held-out faces: for a picture that may be passed on.')
 N = flags.DEFINE_integer('n', 10_000, 'Training images that the vectors are computed from (the authors\' 10,000).')
 STRENGTH = flags.DEFINE_float('strength', 1., 'Factor on the vectors; the authors add them once.')
 
@@ -41,14 +42,18 @@ def main():
     raise ValueError(f'--attributes: {seen.name} has no {unknown[0]}; it has {", ".join(seen.attribute_names or ["none"])}')
   columns = [seen.attribute_names.index(name) for name in NAMES.value]
   vectors = edit.attribute_vectors(model, seen.images[:N.value], seen.attributes[:N.value][:, columns])
-  faces, _ = sample.pictures_of(model, '', FACES.value)
-  mean, _ = model.encode(faces)
-  edited = [model.decode(mean + STRENGTH.value * v) for v in vectors]
-  rows = np.stack([faces, model.decode(mean), *edited], 1)
+  if SAMPLED.value:
+    begin, names = sample.latents(FACES.value, model.latent_size, seed=0), ['sample']
+    first = [model.decode(begin)]
+  else:
+    faces, _ = sample.pictures_of(model, '', FACES.value)
+    begin, names = model.encode(faces)[0], ['face', 'reconstruction']
+    first = [faces, model.decode(begin)]
+  rows = np.stack([*first, *(model.decode(begin + STRENGTH.value * v) for v in vectors)], 1)
   grid = images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=max(1, 64 // config.data.image_size))
-  names = [name.replace('_', ' ') for name in NAMES.value]
-  images.save_png(OUT.value, images.captioned(grid, columns=['face', 'reconstruction', *names]))
-  print(f'{OUT.value}: columns are the face, its reconstruction, then with more of {", ".join(NAMES.value)}')
+  names += [name.replace('_', ' ') for name in NAMES.value]
+  images.save_png(OUT.value, images.captioned(grid, columns=names))
+  print(f'{OUT.value}: columns are {", ".join(names)}')
   return 0
 
 
