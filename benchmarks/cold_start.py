@@ -38,14 +38,14 @@ def measure():
   marks = [(BEGUN.value, 0.)]
   mark = lambda: marks.append((time.time(), time.process_time()))
   import jax
-  from vaegan_jax import build
+  from vaegan_jax import build, data
   from vaegan_jax import train  # noqa: F401 - imports what a run needs
   mark()
   command.keep_compiled_programs()
   config = CONFIG.value
   build.check(config)
   dataset = build.dataset(config)
-  batch = next(build.batches(config, dataset, 0))
+  batch = next(data.batches(dataset, batch_size=config.batch_size, seed=config.seed, condition=config.data.condition))
   mark()
   size = build.about(config, dataset)['size']
   phases, key = build.phases(config, size), jax.random.key(config.seed)
