@@ -86,7 +86,7 @@ def unrolled(step, keys, devices=None):
 def image_ways(config, count, iterations):
   """{way: function that trains `count` seeds of a config and waits for them}, compiled and warm."""
   import jax
-  from vaegan_jax import build, parallel
+  from vaegan_jax import build, data, parallel
   configs = list(build.members(config, [str(i) for i in range(count)], {}).values())
   dataset = build.dataset(config)
   size, keys = build.about(config, dataset)['size'], [jax.random.key(c.seed) for c in configs]
@@ -97,7 +97,8 @@ def image_ways(config, count, iterations):
     phase = build.shared_phase(configs, size, keys)
     init = build.init(config, size, [phase])
     state = [phase.parallel.put_state([init(key) for key in keys])]
-    batch = phase.parallel.put_batch([next(build.batches(c, dataset, 0)) for c in configs])
+    batch = phase.parallel.put_batch([next(data.batches(dataset, batch_size=c.batch_size, seed=c.seed, condition=c.data.condition))
+                                     for c in configs])
 
     def train(phase=phase, state=state, batch=batch, steps=iterations):
       for _ in range(steps):

@@ -132,7 +132,10 @@ def parts(members):
 
 def batches(members, dataset, start):
   """An endless iterator of lists of each member's batch; members of one seed have one order of the data."""
-  streams = {m.config.seed: build.batches(m.config, dataset, start) for m in members}
+  config = members[0].config
+  streams = {m.config.seed: datasets.batches(
+      dataset, batch_size=config.batch_size, seed=m.config.seed, start_step=start, condition=config.data.condition)
+             for m in members}
   while True:
     now = {seed: next(stream) for seed, stream in streams.items()}
     yield [now[m.config.seed] for m in members]
