@@ -161,8 +161,8 @@ def gradients(model, method, params, stats, centres, x, c, noise, member=None):
   critic_terms, pull_critics, (judged, centres, logits) = jax.vjp(second_half, critics, fakes, has_aux=True)
 
   parts, groups = {network: [] for network in method}, []
-  groups_of = critic_groups if member is None else column_groups
-  for share, weights in of_member(groups_of(model, method, critic_terms), member):
+  through = critic_groups(model, method, critic_terms) if member is None else column_groups(method, critic_terms)
+  for share, weights in of_member(through, member):
     cotangent = {k: jnp.float32(weights[k]) if k in weights else nothing(v) for k, v in critic_terms.items()}
     critic_grads, image_grads = pull_critics(cotangent)
     touched = reaches(model, weights)
