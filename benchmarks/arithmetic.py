@@ -65,7 +65,7 @@ def by_xla(name, model, table, config, batch_size):
   from vaegan_jax import build
   from vaegan_jax import model as wiring
   from vaegan_jax import step as stepping
-  size, transformations = classes(name), build.optimizers(config, table)
+  size, transformations = classes(name), build.optimizers(config, table, build.rates(config))
   draws = stepping.Draws(config.network.latent_size, stepping.uniform_classes, size)
   like = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype)
   batch = dict(x=like((batch_size, 64, 64, 3), jnp.uint8), **(dict(c=like((batch_size,), jnp.int32)) if size else {}))
