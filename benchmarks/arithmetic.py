@@ -41,12 +41,12 @@ CLASSES = 10
 APART = ('vae_gan', 'vae_gan_released')  # also with the discriminator normalising its groups apart
 
 
-def setting(name, critics='', width=1.):
-  """(model, table, config) of a method for 64x64 colour images; critics: how they normalise, if not by default."""
+def setting(name, critics='', width=1., image_size=64):
+  """(model, table, config) of a method for colour images; critics: how they normalise, if not by default."""
   from configs import base
   from vaegan_jax import build
   config = base.get_config(name)
-  config.data.image_size, config.data.channels = 64, 3
+  config.data.image_size, config.data.channels = image_size, 3
   config.network.latent_size, config.network.width = 128, width
   config.normalise.critics = critics or config.normalise.critics
   table = build.method(config)
@@ -58,8 +58,12 @@ def classes(name):
   return CLASSES if name in methods.CONDITIONAL else 0
 
 
-def by_xla(name, model, table, config, batch_size):
-  """FLOPs per image: of the step, of one forward pass, and of what the step does after its gradients."""
+def by_xla(name, model, table, config, batch_size, compiled=True):
+  """FLOPs per image: of the step, of one forward pass, and (as a function) of what the step does after its gradients.
+
+  compiled: compile the step for its count; else that of the program as JAX hands it to XLA, which has it without
+  what is dead, and was within 1 % of the other for every method.
+  """
   import jax
   import jax.numpy as jnp
   from vaegan_jax import build
@@ -68,7 +72,7 @@ def by_xla(name, model, table, config, batch_size):
   size, transformations = classes(name), build.optimizers(config, table, build.rates(config))
   draws = stepping.Draws(config.network.latent_size, stepping.uniform_classes, size)
   like = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype)
-  batch = dict(x=like((batch_size, 64, 64, 3), jnp.uint8), **(dict(c=like((batch_size,), jnp.int32)) if size else {}))
+  batch = dict(x=like((batch_size, *[config.data.image_size] * 2, 3), jnp.uint8), **(dict(c=like((batch_size,), jnp.int32)) if size else {}))
   key = jax.random.key(0)
   state = jax.eval_shape(lambda k: stepping.init_state(
       model, transformations, k, *build.examples(config, size), config.network.latent_size), key)
@@ -87,10 +91,11 @@ def by_xla(name, model, table, config, batch_size):
     return stepping.gradients(model, table, state.params, state.stats, state.centres, x, c, noise)
 
   step = stepping.train_step(model, table, transformations, draws, ema_decay=config.ema_decay)
-  lowered = [jax.jit(f).lower(state, batch, key) for f in (step, gradients, forward)]
-  flops = lambda program: program.cost_analysis()['flops'] / batch_size
-  # What is lowered still has what is dead, alike in step and gradients; the forward pass has nothing dead.
-  return flops(lowered[0].compile()), flops(lowered[2]), flops(lowered[0]) - flops(lowered[1])
+  def count(function, compiled=False):
+    lowered = jax.jit(function).lower(state, batch, key)
+    return (lowered.compile() if compiled else lowered).cost_analysis()['flops'] / batch_size
+
+  return count(step, compiled), count(forward), lambda: count(step) - count(gradients)
 
 
 def layers(function, *inputs, padding=False):
@@ -212,7 +217,7 @@ def main():
       counts = passes(model, table)
       (least, words), (padded, _) = (by_hand(costs(model, config, classes(name), padding=p), counts) for p in (False, True))
       print(f'| {name} | {config.normalise.makers}, {config.normalise.critics} | {step / 1e9:.2f} | {forward / 1e9:.2f} | '
-            f'{step / forward:.2f} | {least / 1e9:.2f} | {words} | {padded / 1e9:.2f} | {after / 1e9:.3f} |', flush=True)
+            f'{step / forward:.2f} | {least / 1e9:.2f} | {words} | {padded / 1e9:.2f} | {after() / 1e9:.3f} |', flush=True)
   return 0
 
 
