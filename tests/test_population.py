@@ -29,7 +29,6 @@ from vaegan_jax import step as stepping
 from vaegan_jax import train
 
 ROOT = pathlib.Path(__file__).parents[1]
-WAYS = dict(in_turn=parallel.in_turn, vmapped=parallel.vmapped)
 
 
 class Whole(nn.Module):
@@ -93,13 +92,14 @@ def same_run(one, two, step, rtol=2e-3, atol=1e-5):
 
 # For vae_gan members of weight 0 share the step of the others, for cvae_gan the classifier sees other images.
 SWEEPS = dict(
-    vae_gan=({'method.generator.feature_d': ['0', '0.1'], 'optimizer.learning_rate': ['3e-4', '1e-3']}, 1),
-    cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2))
+    vae_gan=({'method.generator.feature_d': ['0', '0.1'], 'optimizer.learning_rate': ['3e-4', '1e-3']}, 1,
+             (parallel.in_turn, parallel.vmapped)),
+    cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2, (parallel.vmapped,)))
 
 
 @pytest.mark.parametrize('method', SWEEPS)
 def test_a_member_is_its_config_trained_alone(method, tmp_path, monkeypatch):
-  values, programs = SWEEPS[method]
+  values, programs, ways = SWEEPS[method]
   configs = members_of(method, values, steps=3, save_every_steps=100)
   names = list(configs)
   assert names[:2] == (['seed_0,match_c_0', 'seed_0,match_c_0.1'] if programs == 2 else
@@ -107,9 +107,9 @@ def test_a_member_is_its_config_trained_alone(method, tmp_path, monkeypatch):
   alone = (names[0], names[-1])
   for name in alone:
     assert train.train(configs[name], tmp_path / name, say=lambda _: None) == 0
-  for way, function in WAYS.items():
-    said, home = [], tmp_path / way
-    monkeypatch.setattr(parallel, 'of_members', function)
+  for way in ways:
+    said, home = [], tmp_path / way.__name__
+    monkeypatch.setattr(parallel, 'of_members', way)
     assert population.train(configs, home, say=said.append) == 0
     assert f' in {programs} program(s)' in said[0]
     for name in alone:

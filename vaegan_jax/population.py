@@ -107,7 +107,7 @@ def alike(config):
   """What members must have in common to go through one step, to be compared.
 
   In one step the networks see the same images for all members, as batch norm depends on them; the same fakes are
-  pulled through each maker; and rates are of those or not of those that are 0.
+  pulled through each maker; and the same networks have a learning rate of 0.
   """
   table = build.method(config)
   fakes = lambda names: {k for k in 'fp' for n in names for images in wiring.SEES[n].values() if k in images}
@@ -119,15 +119,8 @@ def alike(config):
 
 def parts(members):
   """[[place in members]]: those that go through one step together."""
-  found = []
-  for place, member in enumerate(members):
-    for kind, places in found:
-      if kind == alike(member.config):
-        places.append(place)
-        break
-    else:
-      found.append((alike(member.config), [place]))
-  return [places for _, places in found]
+  kinds = [alike(m.config) for m in members]
+  return [[place for place, kind in enumerate(kinds) if kind == first] for i, first in enumerate(kinds) if kinds.index(first) == i]
 
 
 def batches(members, dataset, start):
@@ -251,7 +244,7 @@ def curves(members, workdir, start, say):
 
   def write(step, every):
     checkpoint.write_json(workdir / FILE, dict(method_name=config.method_name, step=step, members={
-        m.name: dict(settings=settings(m, members), terms=terms) for m, terms in zip(members, every)}))
+        m.name: dict(settings=own, terms=terms) for m, own, terms in zip(members, settings(members), every)}))
 
   def speak(step, every):
     every = [own_terms(m, terms) for m, terms in zip(members, every)]
@@ -275,12 +268,11 @@ def curves(members, workdir, start, say):
     yield boards, speak
 
 
-def settings(member, members):
-  """{field: value} of a member, of those fields in which members differ, and its seed."""
+def settings(members):
+  """[{field: value}] of the members: their seeds, and the fields in which they differ."""
   every = [dict(build.fields(m.config)) for m in members]
-  own = dict(build.fields(member.config))
-  return {path: value for path, value in own.items()
-          if path == 'seed' or any(other.get(path) != value for other in every)}
+  paths = [path for path in every[0] if path == 'seed' or any(own[path] != every[0][path] for own in every)]
+  return [{path: own[path] for path in paths} for own in every]
 
 
 def own_terms(member, terms):
