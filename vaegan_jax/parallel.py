@@ -190,8 +190,8 @@ def of_members(step, keys, devices=None):
   step: (state, batch, key, member) -> (state, terms). The Parallel's own takes (states, batches); its functions
   put and take lists of N, of what they put and take for a run alone. Side by side on accelerators, where small
   models leave most of the device idle. On a CPU in turn: there convolutions of N members become grouped ones, which
-  XLA does slowly. Measured with benchmarks/population.py's digits, CVAE-GAN, 3 members, batch 64 (2 shared cores,
-  2026-11-24, processor time, for the clock told little): 113 ms per step and member in turn, 164 side by side, 111
-  with the loop over the members unrolled within one program, which took 1.4 times as long to compile.
+  XLA does slowly. Measured by benchmarks/population.py --config=configs/digits.py:cvae_gan, 3 members, batch 64, 2 cores
+  that others used, too, 2026-11-24, in processor time (the clock told little): 102 ms per step and member in turn, 163
+  side by side, 100 with the loop over the members unrolled in one program, which took 1.4 times as long to compile.
   """
   return (in_turn if jax.default_backend() == 'cpu' else vmapped)(step, keys, devices)
