@@ -137,7 +137,7 @@ def check(dataset, *, batch_size, process_count=1, condition='none'):
 
 # --- Order: one endless stream of epochs, each a permutation of its own; batches may straddle them.
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=32)  # a population has an order for each of its seeds
 def example_order(count, epoch, seed):
   """int64 [count], read-only: the permutation of an epoch, the same with every version of NumPy."""
   # Raw Philox words are fixed by its definition; Generator.permutation may change.
