@@ -61,3 +61,10 @@ def test_a_step_augments_each_image_by_numbers_of_its_own():
   x, _ = stepping.draw(stepping.Draws(2, augment=augment.larsen), jax.random.key(0), same, None)
   assert x.shape == same.shape and float(jnp.abs(x).max()) <= 1.
   assert all(float(jnp.abs(x[i] - x[j]).max()) > .01 for i in range(4) for j in range(i))
+
+
+def test_black_a_little_under_the_range_stays_black():
+  """As interpolation leaves it; a negative number to a broken power is NaN."""
+  x = jnp.full((2, 16, 16, 1), -1. - 1e-6)
+  augmented = augment.recoloured(x, jnp.ones((2, 3)), gamma=.05, contrast=.05, hue=.01)
+  np.testing.assert_allclose(augmented, -1., atol=1e-5)

@@ -37,7 +37,7 @@ def recoloured(x, noise, *, gamma, contrast, hue):
     noise: [B, 3] ~ N(0, I): gamma (log exponent), contrast (log factor), hue; times the deviations given.
   """
   n = noise[:, :, None, None, None]
-  x = ((x + 1) / 2) ** jnp.exp(gamma * n[:, 0])
+  x = ((x + 1) / 2).clip(0, 1) ** jnp.exp(gamma * n[:, 0])  # interpolation leaves black just below -1
   mean = x.mean((1, 2, 3), keepdims=True)
   x = mean + (x - mean) * jnp.exp(contrast * n[:, 1])
   if x.shape[-1] == 3:
