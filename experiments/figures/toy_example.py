@@ -20,9 +20,6 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-# Read when JAX starts: on a CPU each core becomes a device, and members are spread over them.
-os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count={CORES}')
 
 from absl import flags  # noqa: E402
 import numpy as np  # noqa: E402
