@@ -207,6 +207,7 @@ def accumulated(parts, model, method, params, stats, centres, x, c, noise, membe
   the parts, statistics and centres move with each part in turn.
 
   Equal to the whole batch but for what looks across examples: batch norm and the matching losses see a part.
+  Memory is that of one part on accelerators; on a CPU only the numbers are those of parts.
   """
   if parts == 1:
     return gradients(model, method, params, stats, centres, x, c, noise, member)
@@ -214,13 +215,14 @@ def accumulated(parts, model, method, params, stats, centres, x, c, noise, membe
   stacked = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), (x, c, noise))
 
   def add(carried, batch):
-    (sums, stats, centres), now = lax.optimization_barrier((carried, params))  # not all parts at once
-    grads, terms, stats, centres = gradients(model, method, now, stats, centres, *batch, member)
+    sums, stats, centres = carried
+    grads, terms, stats, centres = gradients(model, method, params, stats, centres, *batch, member)
     return (jax.tree.map(jnp.add, sums, (grads, terms)), stats, centres), None
 
   shapes = jax.eval_shape(lambda *a: gradients(model, method, params, stats, centres, *a, member)[:2], x, c, noise)
   zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-  # In a loop XLA has the weight gradients of convolutions some 50 times slower, on a CPU.
+  # In a loop XLA has the weight gradients of convolutions some 50 times slower, on a CPU. But a loop alone divides
+  # the memory: without it XLA works on all parts at once, optimization_barrier or not.
   unroll = jax.default_backend() == 'cpu'
   (sums, stats, centres), _ = lax.scan(add, (zeros, stats, centres), stacked, unroll=unroll)
   grads, terms = jax.tree.map(lambda a: a / parts, sums)
