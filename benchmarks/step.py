@@ -24,6 +24,7 @@ float64, and in float32 beside: one unit that rounding puts on the other side of
 below it by some 1e-3. Exit status 1 where a leaf differs by more than 1e-4, in norm, in float64.
 """
 import datetime
+import functools
 import json
 import os
 import pathlib
@@ -299,10 +300,11 @@ def ceilings():
   for name, (module, shape) in found.items():
     x = jax.random.normal(jax.random.key(0), shape).astype(module.dtype)
     variables = jax.jit(module.init)(jax.random.key(1), x)
-    forward = jax.jit(lambda v, x, _: module.apply(v, x))
+    jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
+    forward = jit(lambda v, x, _: module.apply(v, x))
     y = forward(variables, x, None)
-    ways = [forward, jax.jit(lambda v, x, g: jax.vjp(lambda x: module.apply(v, x), x)[1](g)),
-            jax.jit(lambda v, x, g: jax.vjp(lambda v: module.apply(v, x), v)[1](g))]
+    ways = [forward, jit(lambda v, x, g: jax.vjp(lambda x: module.apply(v, x), x)[1](g)),
+            jit(lambda v, x, g: jax.vjp(lambda v: module.apply(v, x), v)[1](g))]
     gflop, cells = forward.lower(variables, x, None).cost_analysis()['flops'] / 1e9, []
     for way in ways:
       _, walls, cpus = timed(lambda: way(variables, x, y), WARMUP.value, STEPS.value)

@@ -225,7 +225,7 @@ def test_gradients_of_the_transposed_convolution_are_those_of_lax(k, same):
       x, kernel, (2, 2), 'SAME' if same else [padding] * 2)
   x = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
   kernel = jax.random.normal(jax.random.key(1), (k, k, 3, 4))
-  np.testing.assert_array_equal(own(x, kernel), native(x, kernel))
+  close(own(x, kernel), native(x, kernel))
   jax.tree.map(close, *(jax.jit(sines(f))(x, kernel) for f in (own, native)))
 
 
@@ -245,19 +245,41 @@ def test_the_transposed_convolution_under_vmap_pmap_bfloat16_and_twice():
   close(twice(own), twice(native), 1e-4)
 
 
-@pytest.mark.parametrize('k, strides', [(5, 2), (5, 1), (3, 1), (1, 1), (11, 4)])
-def test_gradients_of_the_convolution_are_those_of_lax(monkeypatch, k, strides):
+@pytest.mark.parametrize('k, strides, channels', [
+    (5, 2, 4), (5, 1, 4), (3, 1, 4), (3, 2, 1), (1, 1, 4), (1, 2, 4), (11, 4, 4), (5, 1, 1), (4, 2, 3)])
+@pytest.mark.parametrize('padding', ['same', 'SAME', 'uneven'])
+def test_the_convolution_and_its_gradients_are_those_of_lax(monkeypatch, k, strides, channels, padding):
   monkeypatch.setattr(jax, 'device_count', lambda: 1)  # as on a machine of one CPU: in chunks
   monkeypatch.setattr(layers, 'CHUNK', 2)
-  padding = ((k // 2, k // 2),) * 2
+  padding = {'same': ((k // 2, k // 2),) * 2, 'uneven': ((0, 2), (k // 2, 1))}.get(padding, padding)
   own = lambda x, kernel: layers.conv(x, kernel, (strides, strides), padding)
   native = lambda x, kernel: lax.conv_general_dilated(
       x, kernel, (strides, strides), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-  x = jax.random.normal(jax.random.key(0), (5, 12, 12, 3))
-  kernel = jax.random.normal(jax.random.key(1), (k, k, 3, 4))
-  np.testing.assert_array_equal(own(x, kernel), native(x, kernel))
+  x = jax.random.normal(jax.random.key(0), (5, 12, 16, 3))
+  kernel = jax.random.normal(jax.random.key(1), (k, k, 3, channels))
+  close(own(x, kernel), native(x, kernel))
   jax.tree.map(close, *(jax.jit(sines(f))(x, kernel) for f in (own, native)))
-  assert str(jax.make_jaxpr(sines(own))(x, kernel)).count('conv_general_dilated') > 3 or k == 1
+  twice = lambda f: jax.jit(jax.grad(lambda x: jnp.sum(sines(f)(x, kernel)[0] ** 2)))(x)
+  close(twice(own), twice(native), 1e-4)
+
+
+def test_the_form_of_a_convolution_is_that_of_the_backend(monkeypatch):
+  x, kernel, image = (jnp.ones(shape) for shape in ((2, 8, 8, 6), (5, 5, 6, 8), (5, 5, 6, 3)))
+  up = lambda: str(jax.make_jaxpr(lambda x, v: layers.conv_transpose(x, v, (2, 3)))(x, kernel))
+  to_image = lambda: str(jax.make_jaxpr(lambda x, v: layers.conv(x, v, (1, 1), 'SAME'))(x, image))
+  assert up().count('conv_general_dilated[') == up().count('lhs_dilation=(1, 1)') == 4  # no zeros between the inputs
+  assert f'window_strides=(1, {layers.COLUMNS})' in to_image()
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert up().count('conv_general_dilated[') == up().count('lhs_dilation=(2, 2)') == 1
+  assert 'window_strides=(1, 1)' in to_image()
+  assert layers.compiler_options() == {}
+
+
+def test_xla_accepts_what_it_is_told_and_has_its_own_convolutions():
+  x, kernel = jnp.ones((8, 16, 16, 32)), jnp.ones((3, 3, 32, 64))
+  step = jax.jit(lambda x, kernel: layers.conv(x, kernel, (1, 1), 'SAME'), compiler_options=layers.compiler_options())
+  program = step.lower(x, kernel).compile().as_text()
+  assert 'ynn' not in program or jax.__version_info__ >= (0, 11)
 
 
 @pytest.mark.parametrize('strides', (1, 2))

@@ -17,6 +17,7 @@ import numpy as np
 from vaegan_jax import build
 from vaegan_jax import checkpoint
 from vaegan_jax import step as stepping
+from vaegan_jax.networks import layers
 
 BATCH = 64  # images per dispatch: one compilation serves any number of images
 AHEAD = 2  # dispatches that may wait for the devices or for being fetched
@@ -129,7 +130,7 @@ class Trained(NamedTuple):
 
     flying = collections.deque()
     for x, c, count in parts:
-      out = forward(self.networks[name], self.weights[name], filled(x), filled(c))
+      out = compiled()(self.networks[name], self.weights[name], filled(x), filled(c))
       jax.tree.map(lambda a: a.copy_to_host_async(), out)
       flying.append((out, count))
       if len(flying) > AHEAD:
@@ -138,7 +139,12 @@ class Trained(NamedTuple):
       yield fetched(out, count)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.cache
+def compiled():
+  """`forward`, compiled for the backend in use."""
+  return jax.jit(forward, static_argnums=0, compiler_options=layers.compiler_options())
+
+
 def forward(network, weights, x, c):
   """A network's outputs as at test time; images come and go as uint8."""
   variables = {'params': weights['params'], 'batch_stats': weights['stats']}
