@@ -281,6 +281,7 @@ def ceilings():
   from flax import linen as nn
   import jax
   from vaegan_jax import build
+  from vaegan_jax import parallel
   from vaegan_jax.networks import layers
   config, found = config_of('joint', DTYPE.value), {}
   networks = build.model(config, 0, build.method(config)).networks
@@ -300,7 +301,7 @@ def ceilings():
   for name, (module, shape) in found.items():
     x = jax.random.normal(jax.random.key(0), shape).astype(module.dtype)
     variables = jax.jit(module.init)(jax.random.key(1), x)
-    jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
+    jit = functools.partial(jax.jit, compiler_options=parallel.compiler_options())
     forward = jit(lambda v, x, _: module.apply(v, x))
     y = forward(variables, x, None)
     ways = [forward, jit(lambda v, x, g: jax.vjp(lambda x: module.apply(v, x), x)[1](g)),

@@ -37,6 +37,8 @@ SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 BATCH = flags.DEFINE_integer('batch', 64, 'Images at a time, a multiple of 64, for .npy and folders.', lower_bound=64)
 CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest by default.')
 
+LARGEST_GRID = 10_000  # pictures
+
 
 def main():
   out = pathlib.Path(OUT.value)
@@ -45,6 +47,8 @@ def main():
     raise ValueError(f'--out={OUT.value}: name a .png or .npy file, or a folder/, in a folder that exists')
   if many and MODE.value != 'sample':
     raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a .png')
+  if not many and (N.value or 0) > LARGEST_GRID:
+    raise ValueError(f'--n={N.value}: a .png takes up to {LARGEST_GRID:,} pictures; name an .npy file or a folder/ for more')
   from vaegan_jax import images, sample
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
@@ -82,12 +86,14 @@ def write_many(model, out, images, sample):
     images.save_pngs(out, parts, n, sample.table_rows(about, images.png_names(n), rows))
     print(f'{out}/: {n} PNGs, by the EMA weights of step {model.step}')
     return 0
-  if kind == 'labels':
-    images.save_npy(out.with_name(f'{out.stem}_labels.npy'), (c.argmax(1) for c in rows), (n,), 'int32')
-  elif kind:
-    images.save_npy(out.with_name(f'{out.stem}_attributes.npy'), rows, (n, about['size']))
   d = model.config['data']
-  images.save_npy(out, parts, (n, d['image_size'], d['image_size'], d['channels']))
+  files = [(out, parts, (n, d['image_size'], d['image_size'], d['channels']), 'uint8')]
+  beside = out.with_name(f'{out.stem}_{kind}.npy')
+  if kind == 'labels':
+    files.append((beside, (c.argmax(1) for c in rows), (n,), 'int32'))
+  elif kind:
+    files.append((beside, rows, (n, about['size']), 'uint8'))
+  images.save_npys(files)
   print(f'{out}: uint8 [{n}, {d["image_size"]}, {d["image_size"]}, {d["channels"]}], by the EMA weights of step {model.step}')
   return 0
 

@@ -161,6 +161,17 @@ def test_sampling_without_a_run(arguments, words):
   assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
 
+@pytest.mark.parametrize('script', ['figures/bao_inpainting', 'figures/bao_morphing', 'figures/larsen_attributes', 'figures/toy_example'])
+def test_a_figure_is_a_png(script, tmp_path):
+  done = run(script, '--out=x.json', *[f'--workdir={tmp_path}'] * ('toy' not in script))
+  assert done.returncode == 2 and '--out=x.json: name a .png file' in done.stderr
+
+
+def test_a_png_has_no_million_samples(tmp_path):
+  done = run('sample', f'--workdir={tmp_path}', f'--out={tmp_path}/x.png', '--n=10001')
+  assert done.returncode == 2 and 'name an .npy file or a folder/' in done.stderr
+
+
 @pytest.mark.parametrize('file', sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem != 'base'))
 def test_configs_of_every_method_can_be_built(file):
   import importlib

@@ -91,11 +91,14 @@ def test_a_study_names_what_it_does_not_have(tmp_path, monkeypatch):
     study.config_of('nowhere', 'vae', 0, {})
   config = study.config_of('digits', 'vae', 3, {'network.width': '0.5', 'steps': 7, 'ema_decay': 0})
   assert (config.seed, config.network.width, config.steps, config.ema_decay) == (3, .5, 7, 0.)
+  first = lambda **own: study.config_of('digits', 'vae_dis', 0, {'steps': 40, **own}).first.steps
+  assert first() == 20 and first(**{'first.steps': 5}) == 5
 
 
 @pytest.mark.parametrize('setting, words', [
-    (('network.widht', '1'), 'did you mean network.width'), (('steps', '1.5'), 'give a int'),
-    (('steps', 'many'), 'give a int'), (('data.flip', '3'), 'give a bool')])
+    (('network.widht', '1'), 'did you mean network.width'), (('steps', '1.5'), 'steps is a whole number'),
+    (('steps', 'many'), 'steps is a whole number'),
+    (('data.flip', '3'), 'data.flip is True or False'), (('optimizer.learning_rate', 'nan'), 'a finite number')])
 def test_settings_that_do_not_fit_are_named(setting, words):
   config = importlib.import_module('configs.digits').get_config('vae')
   with pytest.raises(ValueError, match=words):

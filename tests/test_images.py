@@ -3,6 +3,7 @@ import io
 import os
 import struct
 import time
+import types
 import zlib
 
 import numpy as np
@@ -410,6 +411,26 @@ def test_npy_files_are_whole_or_not_there(tmp_path):
   with pytest.raises(ValueError, match='y.npy'):
     images.save_npy(tmp_path / 'y.npy', [x], (8, 3, 3, 1))
   assert [p.name for p in tmp_path.iterdir()] == ['x.npy']
+
+
+def test_npy_files_that_belong_together_change_together(tmp_path, monkeypatch):
+  old, new = np.zeros((2, 3, 3, 1), np.uint8), np.ones((2, 3, 3, 1), np.uint8)
+  pair = lambda x, labels: [(tmp_path / 'x.npy', [x], x.shape, 'uint8'), (tmp_path / 'x_labels.npy', labels, (2,), 'int32')]
+  images.save_npys(pair(old, [[0, 0]]))
+  with pytest.raises(OSError, match='the disk is gone'):
+    images.save_npys(pair(new, parts_that_fail([1])))
+  monkeypatch.setattr(images.shutil, 'disk_usage', lambda folder: types.SimpleNamespace(free=25))  # 18 + 8 bytes asked
+  with pytest.raises(ValueError, match='x.npy: takes .* another disk'):
+    images.save_npys(pair(new, [[1, 1]]))
+  assert not np.load(tmp_path / 'x.npy').any() and not np.load(tmp_path / 'x_labels.npy').any()
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['x.npy', 'x_labels.npy']
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'x.png').mkdir()
+  with pytest.raises(OSError, match='x.png cannot be written'):
+    images.save_png(tmp_path / 'x.png', np.zeros((2, 2), np.uint8))
+  assert [p.name for p in tmp_path.iterdir()] == ['x.png']
 
 
 def test_until_all_are_there_the_name_says_so(tmp_path):

@@ -27,7 +27,7 @@ MAY = {
     'model': {'losses'}, 'step': {'augment', 'losses', 'model', 'networks.layers'},
     'build': {'augment', 'data', 'losses', 'model', 'optim', 'parallel', 'step', 'networks.bao', 'networks.larsen'},
     'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
-    'sample': {'build', 'checkpoint', 'step'},
+    'sample': {'build', 'checkpoint', 'parallel', 'step'},
     'edit': set(), 'evaluate': {'build', 'metrics', 'features.classifier'},
     'study': {'build', 'checkpoint', 'evaluate', 'images', 'sample', 'train'},
     'dry_run': {'build'},

@@ -10,6 +10,7 @@ import pytest
 
 from flax import linen as nn
 
+from vaegan_jax import parallel
 from vaegan_jax.networks import bao, larsen, layers, mlp
 
 Z, K = 8, 3
@@ -272,12 +273,12 @@ def test_the_form_of_a_convolution_is_that_of_the_backend(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert up().count('conv_general_dilated[') == up().count('lhs_dilation=(2, 2)') == 1
   assert 'window_strides=(1, 1)' in to_image()
-  assert layers.compiler_options() == {}
+  assert parallel.compiler_options() == {}
 
 
 def test_xla_accepts_what_it_is_told_and_has_its_own_convolutions():
   x, kernel = jnp.ones((8, 16, 16, 32)), jnp.ones((3, 3, 32, 64))
-  step = jax.jit(lambda x, kernel: layers.conv(x, kernel, (1, 1), 'SAME'), compiler_options=layers.compiler_options())
+  step = jax.jit(lambda x, kernel: layers.conv(x, kernel, (1, 1), 'SAME'), compiler_options=parallel.compiler_options())
   program = step.lower(x, kernel).compile().as_text()
   assert 'ynn' not in program or jax.__version_info__ >= (0, 11)
 

@@ -143,6 +143,22 @@ def test_members_are_taken_by_the_other_commands(whole):
   assert checkpoint.steps(workdir / name)[-1] == 6
   with pytest.raises(ValueError, match='is at step 6 already'):
     population.train(configs, workdir)
+  with pytest.raises(ValueError, match=f'several runs.*{name}'):
+    sample.restore(workdir)
+  with pytest.raises(ValueError, match='is the folder of a run'):
+    population.train(configs, workdir / name)
+
+
+def test_what_a_member_refuses_changes_no_other(whole):
+  configs, workdir = whole
+  for name in configs:  # as of runs that saved nothing yet: they may begin anew with another config
+    shutil.rmtree(workdir / name / 'checkpoints')
+  first, second = (workdir / name / 'config.json' for name in configs)
+  first.write_text('{}')
+  second.write_text('[]')
+  with pytest.raises(ValueError, match='holds no config'):
+    population.train(configs, workdir)
+  assert first.read_text() == '{}'
 
 
 def test_a_signal_saves_all_members_and_the_same_call_goes_on(whole, tmp_path):
@@ -239,3 +255,7 @@ def test_the_command_line_tells_mistakes_in_one_line():
   done = subprocess.run([sys.executable, 'experiments/population.py', '--config=configs/digits.py:vae', '--workdir=x', '--vary=steps=1,2'],
                         cwd=ROOT, text=True, capture_output=True, timeout=120)
   assert done.returncode == 2 and done.stderr.startswith('error: --vary=steps: give each') and not (ROOT / 'x').exists()
+  with pytest.raises(ValueError, match='^--seeds=x: seed is a whole number$'):
+    members_of('vae', {}, seeds='0x')
+  with pytest.raises(ValueError, match='^--vary=method.encoder.kl=inf: .* is a finite number$'):
+    members_of('vae', {'method.encoder.kl': ['1', 'inf']})

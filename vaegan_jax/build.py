@@ -33,6 +33,8 @@ RESIDENT = 0.5  # of a device's free memory: the most that a data set on the dev
 
 # What may differ, besides the seed, between the members of a population, which are trained by one program.
 MAY_VARY = ('method.', 'optimizer.learning_rate', 'optimizer.factor.')
+# Of fields, in words.
+KINDS = {int: 'a whole number', float: 'a finite number', bool: 'True or False', tuple: 'a list, such as (1, 2)', str: 'a text'}
 
 positive, not_negative, decay = (0, math.inf), (-1e-300, math.inf), (-1e-300, 1 - 1e-9)
 # Allowed values by field: a tuple of names, or an open lower and a closed upper bound.
@@ -166,24 +168,26 @@ def to_dict(config):
   return json.loads(config.to_json_best_effort())
 
 
-def with_settings(config, settings):
+def with_settings(config, settings, told='--set={}={}'):
   """A locked copy of a config with {dotted field: value} set; text is read as Python's numbers and names.
 
-  Raises ValueError for a field that the config has not, or a value of another type.
+  Raises ValueError for a field that the config has not, or a value of another type; `told`, with field and value in
+  it, is what the user wrote.
   """
   changed, known = config.copy_and_resolve_references(), dict(fields(config))
   for path, value in settings.items():
     if path not in known:
-      raise ValueError(f'--set={path}={value}: the config has no such field{closest(path, known)}')
+      raise ValueError(f'{told.format(path, value)}: the config has no such field{closest(path, known)}')
     kind = type(known[path])
+    wrong = ValueError(f'{told.format(path, value)}: {path} is {KINDS.get(kind, kind.__name__)}')
     if isinstance(value, str) and kind is not str:
       try:
         value = ast.literal_eval(value)
       except (ValueError, SyntaxError) as e:
-        raise ValueError(f'--set={path}={value}: give a {kind.__name__}') from e
+        raise wrong from e
     value = kind(value) if (kind, type(value)) in ((float, int), (tuple, list)) else value
     if type(value) is not kind:
-      raise ValueError(f'--set={path}={value}: give a {kind.__name__}, not a {type(value).__name__}')
+      raise wrong
     changed.update_from_flattened_dict({path: value})
   return changed.lock()
 
@@ -207,7 +211,8 @@ def members(config, seeds, values):
     name = ','.join(f'{shown(path)}_{text.strip()}' for path, text in zip(paths, combination))
     if name in made:
       raise ValueError(f'{name} is asked for twice')
-    made[name] = with_settings(config, dict(zip(paths, combination)))
+    of_seed = with_settings(config, {'seed': combination[0]}, '--seeds={1}')
+    made[name] = with_settings(of_seed, dict(zip(values, combination[1:])), '--vary={}={}')
   return made
 
 
@@ -394,7 +399,7 @@ def step_of(config, size, table, also, transformations):
       augment=augment.AUGMENTATIONS[config.data.augment])
   whole = model(config, size, table, also)
   gate = functools.partial(optim.equilibrium_gate, equilibrium=config.gate.equilibrium,
-                            margin=config.gate.margin) if config.gate.on else None
+                           margin=config.gate.margin) if config.gate.on else None
   return whole, stepping.train_step(whole, table, transformations, draws, ema_decay=config.ema_decay, gate=gate,
                                     accumulate=config.accumulate)
 

@@ -84,6 +84,14 @@ def keep_compiled_programs():
     jax.config.update('jax_compilation_cache_dir', str(home / 'vaegan_jax' / 'xla'))
 
 
+def check_picture(out):
+  """ValueError unless --out names a .png in a folder that is there or can be made."""
+  path = pathlib.Path(out)
+  if path.suffix.lower() != '.png' or path.is_dir():
+    raise ValueError(f'--out={out}: name a .png file')
+  path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def define_study_flags(name, data):
   """Flags of a script that trains several runs: --data --seeds --fast --set --n --workdir."""
   flags.DEFINE_string('data', data, 'Data set: the name of a file in configs/.')

@@ -221,30 +221,48 @@ def save_png(path, image):
   try:
     Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(temporary, 'PNG')
     os.replace(temporary, path)
+  except OSError as e:
+    raise OSError(f'{path} cannot be written: {e.strerror}') from e
   finally:
     temporary.unlink(missing_ok=True)
 
 
 def save_npy(path, parts, shape, dtype=np.uint8):
-  """Writes arrays [b, ...], one after the other, as one .npy file of this shape, whole or not at all: until all
-  are there it is called PATH.part."""
-  path, dtype = pathlib.Path(path), np.dtype(dtype)
-  temporary = path.with_name(path.name + '.part')
+  """save_npys of one file."""
+  save_npys([(path, parts, shape, dtype)])
+
+
+def save_npys(files):
+  """Writes .npy files that belong together, [(path, arrays [b, ...] one after the other, shape, dtype)].
+
+  All of them or none: until all are there each is called PATH.part. Raises ValueError, before anything is written,
+  where the disk has no room for them.
+  """
+  files = [(pathlib.Path(path), parts, tuple(shape), np.dtype(dtype)) for path, parts, shape, dtype in files]
+  part_of = lambda path: path.with_name(path.name + '.part')
+  needed = sum(math.prod(shape) * dtype.itemsize for _, _, shape, dtype in files)
+  free = shutil.disk_usage(files[0][0].absolute().parent).free
+  if needed > free:
+    raise ValueError(f'{files[0][0]}: takes {needed / 1e9:,.1f} GB, and its disk has {free / 1e9:,.1f} GB free: '
+                     'ask for fewer images, or name a path on another disk')
   try:
-    with open(temporary, 'wb') as file:
-      header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=tuple(shape))
-      np.lib.format.write_array_header_1_0(file, header)
-      size = file.tell() + math.prod(shape) * dtype.itemsize
-      for part in parts:
-        # Not through a memory map, in which a full disk kills the process by SIGBUS.
-        file.write(np.ascontiguousarray(part, dtype).data)
-      if file.tell() != size:
-        raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
+    for path, parts, shape, dtype in files:
+      with open(part_of(path), 'wb') as file:
+        header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
+        np.lib.format.write_array_header_1_0(file, header)
+        size = file.tell() + math.prod(shape) * dtype.itemsize
+        for part in parts:
+          # Not through a memory map, in which a full disk kills the process by SIGBUS.
+          file.write(np.ascontiguousarray(part, dtype).data)
+        if file.tell() != size:
+          raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
+        file.flush()
+        os.fsync(file.fileno())
+    for path, *_ in files:
+      os.replace(part_of(path), path)
   finally:
-    temporary.unlink(missing_ok=True)
+    for path, *_ in files:
+      part_of(path).unlink(missing_ok=True)
 
 
 def save_pngs(folder, parts, n, table=()):

@@ -17,10 +17,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax.networks import layers
-
 AXIS = 'devices'
 MOST_UNROLLED = 8  # steps in one dispatch on a CPU: each of them is compiled for itself
+
+
+def compiler_options():
+  """What jax.jit is to be told for programs with convolutions, on the backend in use: {} or XLA's options.
+
+  YNNPACK, to which XLA of jax 0.10 gives convolutions on a CPU, has many of them on one core; XLA's own are up to
+  twice as fast. Later versions are as fast without it.
+  """
+  if jax.default_backend() == 'cpu' and jax.__version_info__ < (0, 11):
+    return dict(xla_cpu_experimental_ynn_fusion_type='LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE')
+  return {}
 
 
 class Parallel(NamedTuple):
@@ -91,7 +100,7 @@ def over_mesh(step, devices=None, steps=1):
 
   return Parallel(
       step=jax.jit(in_a_row(step, steps), in_shardings=(at_rest, sharded, at_rest), out_shardings=at_rest,
-                   donate_argnums=0, compiler_options=layers.compiler_options()),
+                   donate_argnums=0, compiler_options=compiler_options()),
       put_state=lambda state: state,
       take_state=lambda state: state,
       put_batch=lambda batch: {k: jax.make_array_from_process_local_data(sharded, v)
@@ -156,7 +165,7 @@ def vmapped(step, keys, devices=None):
       (), (AXIS,) if spread else (), (AXIS,) if spread else (None, AXIS)))
   all_keys, numbers = jax.device_put((jnp.stack(keys), np.arange(count, dtype=np.int32)), members)
   one = jax.jit(jax.vmap(step), in_shardings=(members, batches, members, members), out_shardings=members,
-                donate_argnums=0, compiler_options=layers.compiler_options())
+                donate_argnums=0, compiler_options=compiler_options())
   side_by_side = jax.jit(lambda states: jax.tree.map(lambda *a: jnp.stack(a), *states), out_shardings=members)
   apart = jax.jit(lambda states: [jax.tree.map(lambda a: a[i], states) for i in range(count)], out_shardings=at_rest)
   terms_of = lambda terms, i: {k: float(v[i]) for k, v in terms.items()}

@@ -51,6 +51,8 @@ def train(configs, workdir, *, strict=False, say=print):
   build.check_members(configs)
   for member in members:
     build.check(member.config)
+  if (workdir / 'config.json').exists():
+    raise ValueError(f'{workdir} is the folder of a run of experiments/train.py: name another for a population')
   config = members[0].config
   dataset = build.dataset(config)
   datasets.check(dataset, batch_size=config.batch_size, condition=config.data.condition)
@@ -59,6 +61,8 @@ def train(configs, workdir, *, strict=False, say=print):
     for home in (workdir, *(m.home for m in members)):
       claims.enter_context(alone.claimed(home))
     start = common_step(members, workdir, strict)
+    for m in members:
+      alone.check_workdir(m.config, m.home, start)
     for m in members:
       if later := [s for s in checkpoint.steps(m.home) if s > start]:
         say(f'{m.name}: not all members have its checkpoints {later}, which are set aside (renamed)')

@@ -16,8 +16,8 @@ import numpy as np
 
 from vaegan_jax import build
 from vaegan_jax import checkpoint
+from vaegan_jax import parallel as devices
 from vaegan_jax import step as stepping
-from vaegan_jax.networks import layers
 
 BATCH = 64  # images per dispatch: one compilation serves any number of images
 AHEAD = 2  # dispatches that may wait for the devices or for being fetched
@@ -142,7 +142,7 @@ class Trained(NamedTuple):
 @functools.cache
 def compiled():
   """`forward`, compiled for the backend in use."""
-  return jax.jit(forward, static_argnums=0, compiler_options=layers.compiler_options())
+  return jax.jit(forward, static_argnums=0, compiler_options=devices.compiler_options())
 
 
 def forward(network, weights, x, c):
@@ -287,6 +287,9 @@ def restore(workdir, step=None):
   """
   found = checkpoint.steps(workdir)
   if not found:
+    if members := sorted(p.parent.name for p in pathlib.Path(workdir).glob(f'*/{checkpoint.FOLDER}')):
+      raise ValueError(f'{workdir} holds several runs, each in a folder of its own: name one, such as '
+                       f'{pathlib.Path(workdir) / members[0]}')
     raise ValueError(f'{pathlib.Path(workdir)} has no checkpoint: give the --workdir of a run of '
                      'experiments/train.py that has saved at least once')
   step = found[-1] if step is None else step

@@ -22,7 +22,10 @@ def config_of(data, method, seed, settings):
     known = sorted(p.stem for p in pathlib.Path('configs').glob('*.py') if p.stem not in ('base', '__init__'))
     raise ValueError(f'--data={data}: there is no configs/{data}.py here; known: {", ".join(known)}')
   config = importlib.import_module(f'configs.{data}').get_config(method)
-  return build.with_settings(config, dict(settings, seed=seed))
+  config = build.with_settings(config, dict(settings, seed=seed))
+  if 'steps' in settings and 'first.steps' not in settings:
+    config = importlib.import_module('configs.base').halved_first_phase(config)
+  return config
 
 
 def trained(config, workdir, say=print):

@@ -87,8 +87,20 @@ def check_same(config, then, what):
 def begin(config, workdir, strict, start=None):
   """The step to go on from, 0 in a new workdir, which gets its config.json here: the newest, or `start`.
 
-  Raises ValueError if the workdir holds another config's run, or only damaged checkpoints.
+  Raises ValueError if the workdir holds only damaged checkpoints, or as check_workdir does.
   """
+  start = (checkpoint.newest(workdir, strict=strict) or 0) if start is None else start
+  check_workdir(config, workdir, start)
+  if jax.process_index() == 0:
+    checkpoint.set_aside(workdir, start)
+    checkpoint.write_json(workdir / 'config.json', build.to_dict(config))
+    forget(workdir / 'metrics.jsonl', start)
+  checkpoint.barrier('begin')
+  return start
+
+
+def check_workdir(config, workdir, start):
+  """ValueError unless the workdir is new, or holds a run of this config that can go on from step `start`."""
   path = workdir / 'config.json'
   if path.exists():
     try:
@@ -99,7 +111,6 @@ def begin(config, workdir, strict, start=None):
       raise ValueError(f'{path} holds no config: is {workdir} a run\'s workdir?')
     if checkpoint.steps(workdir):  # else nothing was saved that another config could spoil
       check_same(config, then, f'--workdir={workdir} holds a run')
-  start = (checkpoint.newest(workdir, strict=strict) or 0) if start is None else start
   if start:
     check_same(config, checkpoint.manifest(workdir, start)['config'], f'checkpoint {start} of {workdir} is')
   for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
@@ -115,12 +126,6 @@ def begin(config, workdir, strict, start=None):
                      f'{config.steps_per_dispatch}: set that to a divisor of {start}, such as 1')
   if start > config.steps:
     raise ValueError(f'{workdir} is at step {start} already: set --config.steps to more than that')
-  if jax.process_index() == 0:
-    checkpoint.set_aside(workdir, start)
-    checkpoint.write_json(path, build.to_dict(config))
-    forget(workdir / 'metrics.jsonl', start)
-  checkpoint.barrier('begin')
-  return start
 
 
 def forget(path, step):

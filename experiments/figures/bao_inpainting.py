@@ -25,6 +25,7 @@ SHOWN = (1, 5, 10)
 def main():
   import numpy as np
   from vaegan_jax import edit, images, sample
+  command.check_picture(OUT.value)
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value)
   originals, given = sample.pictures_of(model, '', N.value)

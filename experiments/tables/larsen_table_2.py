@@ -20,7 +20,7 @@ from vaegan_jax import command  # noqa: E402
 FLAGS = flags.FLAGS
 command.define_study_flags('larsen_table_2', 'celeba64')
 # Attributes are seen by encoder, generator and discriminator, as recalled of the paper.
-BY_ATTRIBUTES = {'data.condition': 'attributes', 'network.conditional_discriminator': True}
+BY_ATTRIBUTES = {'data.condition': 'attributes', 'prior_condition': 'shuffled', 'network.conditional_discriminator': True}
 METHODS = {name: (name, BY_ATTRIBUTES) for name in ('vae', 'gan', 'vae_gan')}
 FAST = {'steps': 3000, 'batch_size': 32, 'data.image_size': 32, 'network.width': 0.25, 'network.encoder_units': 1024,
         'network.latent_size': 64, 'ema_decay': 0.99, 'sample_every_steps': 500, 'save_every_steps': 500}

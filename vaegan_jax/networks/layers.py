@@ -143,17 +143,6 @@ CHUNK = 16  # examples, see _weight_gradient
 COLUMNS = 4  # see _forward
 
 
-def compiler_options():
-  """What jax.jit is to be told for programs with these networks on the backend in use: {} or XLA's options.
-
-  YNNPACK, to which XLA of jax 0.10 gives convolutions on a CPU, has many of them on one core; XLA's own are up to
-  twice as fast. Later versions are as fast without it.
-  """
-  if jax.default_backend() == 'cpu' and jax.__version_info__ < (0, 11):
-    return dict(xla_cpu_experimental_ynn_fusion_type='LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE')
-  return {}
-
-
 def _strided(x, kernel, strides, padding):
   """lax's convolution of x [B, H, W, in] by kernel [k, k, in, out]."""
   return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
