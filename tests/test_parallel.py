@@ -3,6 +3,8 @@ import functools
 import itertools
 
 import jax
+import jax.monitoring
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -62,6 +64,22 @@ def test_images_on_the_devices_train_to_the_bit_as_those_on_the_host(mode, steps
   equal(streamed, resident)
   _, half = trained(on, steps=steps, on_device=True, count=4)
   equal(trained(on, steps=steps, on_device=True, start=half, count=4), resident)  # gone on with
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_step_is_compiled_once(mode):
+  on = parallel.PARALLEL[mode](lambda state, batch, key: (state + batch['x'].sum(), dict(a=state[0])), jax.devices()[:2])
+  state, batch, compiled = on.put_state(jax.device_put(jnp.zeros(3), on.at_rest)), dict(x=np.ones((4, 2), np.float32)), []
+  note = lambda event, *_, **__: compiled.append(event) if event.endswith('backend_compile_duration') else None
+  jax.monitoring.register_event_duration_secs_listener(note)
+  try:
+    counts = []
+    for _ in range(3):
+      state, _ = jax.block_until_ready(on.step(state, on.put_batch(batch), jax.random.key(0)))
+      counts.append(len(compiled))
+  finally:
+    jax.monitoring.unregister_event_duration_listener(note)
+  assert counts[0] and counts == counts[:1] * 3
 
 
 def test_only_indices_travel():

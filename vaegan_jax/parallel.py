@@ -120,6 +120,12 @@ def over_pmap(step, devices=None, steps=1):
   axis = 0 if steps == 1 else 1  # of the examples; devices come first
   split = lambda a: np.moveaxis(a.reshape(*a.shape[:axis], len(local), -1, *a.shape[axis + 1:]), axis, 0)
   keep = kept_on(local, PartitionSpec(AXIS))
+  stacked = NamedSharding(Mesh(np.array(local), (AXIS,), axis_types=(AxisType.Auto,)), PartitionSpec(AXIS))
+
+  def put_state(state):
+    state = jax.tree.map(lambda a: np.broadcast_to(np.asarray(a), (len(local), *a.shape)), state)
+    # As the step gives it back, or the second step would be compiled anew; of several hosts that is not known here.
+    return jax.device_put(state, stacked) if jax.process_count() == 1 else state
 
   def resident(arrays):
     gather = keep(arrays)
@@ -127,8 +133,7 @@ def over_pmap(step, devices=None, steps=1):
 
   return Parallel(
       step=jax.pmap(in_a_row(step, steps), axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=devices),
-      put_state=lambda state: jax.tree.map(
-          lambda a: np.broadcast_to(np.asarray(a), (len(local), *a.shape)), state),
+      put_state=put_state,
       take_state=lambda state: jax.device_put(jax.tree.map(one, state), at_rest),
       put_batch=lambda batch: {k: split(v) for k, v in batch.items()},
       resident=resident,

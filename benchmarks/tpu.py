@@ -1,0 +1,77 @@
+"""Compiles a step for TPUs that are not here: what its cores tell each other, and the memory that it takes.
+
+    python benchmarks/tpu.py --methods=vae_gan,cvae_gan --topology=v5e:2x4
+
+XLA's compiler for TPUs comes with the package libtpu (pip install libtpu, in an environment of its own) and needs no
+TPU. Prints, of each method at 64x64 with published widths, jit over a mesh of the whole topology: all-reduces of
+gradients (those that carry a megabyte or more) and of batch norm, with their bytes; memory of a core; FLOPs of a core and image.
+Nothing is run, so nothing is said of seconds.
+"""
+import os
+import pathlib
+import re
+import sys
+import time
+from unittest import mock
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from absl import flags  # noqa: E402
+
+from benchmarks import scaling  # noqa: E402
+from vaegan_jax import command  # noqa: E402
+
+METHODS = flags.DEFINE_list('methods', ['vae_gan', 'cvae_gan'], 'Of methods.METHODS.')
+TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x4', "Kind of TPU and its chips, such as v5e:2x4 or v4:2x2x2.")
+DTYPE = flags.DEFINE_enum('dtype', 'bfloat16', ['float32', 'bfloat16'], 'Of the arithmetic.')
+PER_CORE = flags.DEFINE_integer('per_core', 64, 'Images of a core.', lower_bound=1)
+
+
+def compiled(method, cores):
+  """The step of a method, compiled for these cores."""
+  import jax
+  import numpy as np
+  from configs import base
+  from vaegan_jax import build
+  from vaegan_jax import parallel
+  from vaegan_jax import step as stepping
+  config = base.get_config(method)
+  config.data.image_size, config.data.channels, config.dtype = 64, 3, DTYPE.value
+  classes = 10 if config.data.condition == 'label' else 0
+  table = build.method(config.lock())
+  transformations = build.optimizers(config, list(table), build.rates(config))
+  model, step = build.step_of(config, classes, table, (), transformations)
+  state = jax.eval_shape(lambda key: stepping.init_state(
+      model, transformations, key, *build.examples(config, classes), config.network.latent_size), jax.random.key(0))
+  count = PER_CORE.value * len(cores)
+  batch = dict(x=jax.ShapeDtypeStruct((count, 64, 64, 3), np.uint8))
+  batch |= dict(c=jax.ShapeDtypeStruct((count,), np.int32)) if classes else {}
+  return parallel.over_mesh(step, cores).step.lower(state, batch, jax.eval_shape(lambda: jax.random.key(0))).compile()
+
+
+def main():
+  os.environ.update(JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1', TPU_WORKER_HOSTNAMES='localhost', TPU_ACCELERATOR_TYPE='v5litepod-8')
+  import jax
+  from jax.experimental import topologies
+  try:
+    cores = topologies.get_topology_desc(platform='tpu', topology_name=TOPOLOGY.value).devices
+  except Exception as e:
+    raise ValueError(f'--topology={TOPOLOGY.value}: {" ".join(str(e).split())[:200]} (is libtpu installed?)') from e
+  print(f'{len(cores)} x {cores[0].device_kind}, {PER_CORE.value} images per core, {DTYPE.value}, JAX {jax.__version__}\n\n'
+        '| method | all-reduces of gradients | their MB | of batch norm | their MB | state of a core, MiB | temporary, MiB '
+        '| GFLOP per image | seconds to compile |\n|---|---|---|---|---|---|---|---|---|')
+  for method in METHODS.value:
+    begun = time.monotonic()
+    with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
+      program = compiled(method, cores)
+    sizes = [scaling.all_reduces(line)[1] / 1e6 for line in program.as_text().splitlines() if re.search(r' all-reduce(-start)?\(', line)]
+    large, small = [s for s in sizes if s >= 1], [s for s in sizes if s < 1]
+    memory = program.memory_analysis()
+    print(f'| {method} | {len(large)} | {sum(large):.1f} | {len(small)} | {sum(small):.2f} | {memory.argument_size_in_bytes / 2**20:.0f} | '
+          f'{memory.temp_size_in_bytes / 2**20:.0f} | {program.cost_analysis()["flops"] / PER_CORE.value / 1e9:.2f} | '
+          f'{time.monotonic() - begun:.0f} |', flush=True)
+  return 0
+
+
+if __name__ == '__main__':
+  command.run(main)
