@@ -88,11 +88,9 @@ def write_many(model, out, images, sample):
     return 0
   d = model.config['data']
   files = [(out, parts, (n, d['image_size'], d['image_size'], d['channels']), 'uint8')]
-  beside = out.with_name(f'{out.stem}_{kind}.npy')
-  if kind == 'labels':
-    files.append((beside, (c.argmax(1) for c in rows), (n,), 'int32'))
-  elif kind:
-    files.append((beside, rows, (n, about['size']), 'uint8'))
+  if kind:
+    own = ((c.argmax(1) for c in rows), (n,), 'int32') if kind == 'labels' else (rows, (n, about['size']), 'uint8')
+    files.append((out.with_name(f'{out.stem}_{kind}.npy'), *own))
   images.save_npys(files)
   print(f'{out}: uint8 [{n}, {d["image_size"]}, {d["image_size"]}, {d["channels"]}], by the EMA weights of step {model.step}')
   return 0

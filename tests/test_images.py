@@ -1,4 +1,5 @@
 """Odd formats are read as documented, broken files are ValueErrors, grids hold their pictures."""
+import contextlib
 import io
 import os
 import struct
@@ -371,10 +372,20 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(Image.Image, 'save', fail)
-  with pytest.raises(OSError, match='No space'):
+  with pytest.raises(OSError, match='^.*/x.png cannot be written: No space left on device$'):
     images.save_png(path, NOISE)
   assert os.listdir(tmp_path) == ['x.png']
   np.testing.assert_array_equal(images.read_image(path, 3), NOISE)
+
+
+def test_the_path_of_a_png_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'x.png').mkdir()
+  with pytest.raises(OSError, match='^.*/x.png cannot be written: Is a directory$'):
+    images.save_png(tmp_path / 'x.png', NOISE)
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(OSError, match='^.*/file/y.png cannot be written: '):
+    images.save_png(tmp_path / 'file' / 'y.png', NOISE)
+  assert sorted(os.listdir(tmp_path)) == ['file', 'x.png']
 
 
 def test_captions_stand_beside_the_grid_and_leave_it_as_it_is():
@@ -413,24 +424,55 @@ def test_npy_files_are_whole_or_not_there(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['x.npy']
 
 
-def test_npy_files_that_belong_together_change_together(tmp_path, monkeypatch):
-  old, new = np.zeros((2, 3, 3, 1), np.uint8), np.ones((2, 3, 3, 1), np.uint8)
-  pair = lambda x, labels: [(tmp_path / 'x.npy', [x], x.shape, 'uint8'), (tmp_path / 'x_labels.npy', labels, (2,), 'int32')]
-  images.save_npys(pair(old, [[0, 0]]))
-  with pytest.raises(OSError, match='the disk is gone'):
-    images.save_npys(pair(new, parts_that_fail([1])))
-  monkeypatch.setattr(images.shutil, 'disk_usage', lambda folder: types.SimpleNamespace(free=25))  # 18 + 8 bytes asked
-  with pytest.raises(ValueError, match='x.npy: takes .* another disk'):
-    images.save_npys(pair(new, [[1, 1]]))
-  assert not np.load(tmp_path / 'x.npy').any() and not np.load(tmp_path / 'x_labels.npy').any()
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['x.npy', 'x_labels.npy']
+def pair(folder, value):
+  """What save_npys takes: images [2, 3, 3, 1] and labels [2] of one value."""
+  whole = np.full((2, 3, 3, 1), value, np.uint8)
+  return [(folder / 'x.npy', [whole], whole.shape, 'uint8'), (folder / 'x_labels.npy', [[value] * 2], (2,), 'int32')]
 
 
-def test_a_picture_that_cannot_be_written_is_named(tmp_path):
-  (tmp_path / 'x.png').mkdir()
-  with pytest.raises(OSError, match='x.png cannot be written'):
-    images.save_png(tmp_path / 'x.png', np.zeros((2, 2), np.uint8))
-  assert [p.name for p in tmp_path.iterdir()] == ['x.png']
+def found(folder):
+  """{name: its values}."""
+  return {p.name: np.unique(np.load(p)).tolist() for p in folder.iterdir()}
+
+
+def test_npy_files_that_belong_together_come_together(tmp_path):
+  images.save_npys(pair(tmp_path, 1))
+  one, two = pair(tmp_path, 2)
+  for part, words in ((parts_that_fail([2]), 'the disk is gone'), ([[2]], '.2. is 136 bytes, but 132 came')):
+    with pytest.raises((OSError, ValueError), match=words):
+      images.save_npys([one, (two[0], part, *two[2:])])
+    assert found(tmp_path) == {'x.npy': [1], 'x_labels.npy': [1]}
+
+
+@pytest.mark.parametrize('stopped_at,left', [
+    (0, {'x.npy': [1]}), (1, {'x.npy': [2]}), (2, {'x.npy': [2], 'x_labels.npy': [2]})])
+def test_a_stop_between_two_names_leaves_no_mixed_pair(tmp_path, monkeypatch, stopped_at, left):
+  images.save_npys(pair(tmp_path, 1))
+  replace, done = os.replace, []
+
+  def stop(*paths):
+    if len(done) == stopped_at:
+      raise KeyboardInterrupt
+    done.append(replace(*paths))
+
+  monkeypatch.setattr(images.os, 'replace', stop)
+  with pytest.raises(KeyboardInterrupt) if stopped_at < 2 else contextlib.nullcontext():
+    images.save_npys(pair(tmp_path, 2))
+  assert found(tmp_path) == left
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
+  free = lambda size: monkeypatch.setattr(images.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=size))
+  free(25)  # of 18 and 8 bytes
+  with pytest.raises(OSError, match='x.npy: 0.00 GB are needed, 0.00 GB are free: make room, ask for fewer'):
+    images.save_npys(pair(tmp_path, 1))
+  assert not list(tmp_path.iterdir())
+  (tmp_path / 'x.npy.part').write_bytes(b'1')  # of a killed run: its room is taken again
+  images.save_npys(pair(tmp_path, 1))
+  free(17)
+  with pytest.raises(OSError, match='another disk'):
+    images.save_npy(tmp_path / 'x.npy', [], (18,))
+  assert found(tmp_path) == {'x.npy': [1], 'x_labels.npy': [1]}
 
 
 def test_until_all_are_there_the_name_says_so(tmp_path):

@@ -178,6 +178,10 @@ def test_samples_as_files(tmp_path):
   assert again.class_names == ['an, apple', 'd'] and again.labels.tolist() == [1, 0] * 35
   np.testing.assert_array_equal(again.images, restore(workdir).sample(70, labels=[3, 0]))
   assert sorted(p.name for p in tmp_path.iterdir()) == ['cache', 'pictures', 'run', 'x.npy', 'x_labels.npy']
+  (tmp_path / 'y.npy.part').mkdir()  # images that cannot be written: no labels alone
+  with pytest.raises(AssertionError, match='y.npy.part'):
+    written(workdir, tmp_path / 'y.npy', '--n=70')
+  assert not (tmp_path / 'y_labels.npy').exists()
 
 
 MEMORY = '''

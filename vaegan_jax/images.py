@@ -211,43 +211,42 @@ def reconstruction_grid(originals, reconstructions, columns=8, padding=2, scale=
 
 
 def save_png(path, image):
-  """Writes uint8 [H, W], [H, W, 1] or [H, W, 3] to the path, whole or not at all."""
+  """Writes uint8 [H, W], [H, W, 1] or [H, W, 3] to the path, whole or not at all; OSError names the path."""
   path, image = pathlib.Path(path), np.asarray(image)
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
     raise ValueError(f'{path}: a PNG takes uint8 [H, W], [H, W, 1] or [H, W, 3], not '
                      f'{image.dtype} {list(image.shape)}')
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{uuid.uuid4().hex}.tmp')
   try:
-    Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(temporary, 'PNG')
-    os.replace(temporary, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(temporary, 'PNG')
+      os.replace(temporary, path)
+    finally:
+      temporary.unlink(missing_ok=True)
   except OSError as e:
-    raise OSError(f'{path} cannot be written: {e.strerror}') from e
-  finally:
-    temporary.unlink(missing_ok=True)
+    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
 
 
 def save_npy(path, parts, shape, dtype=np.uint8):
-  """save_npys of one file."""
+  """Writes one .npy file of arrays [b, ...]; see save_npys."""
   save_npys([(path, parts, shape, dtype)])
 
 
 def save_npys(files):
-  """Writes .npy files that belong together, [(path, arrays [b, ...] one after the other, shape, dtype)].
+  """Writes .npy files that belong together: [(path, arrays [b, ...], one after the other, shape, dtype)].
 
-  All of them or none: until all are there each is called PATH.part. Raises ValueError, before anything is written,
-  where the disk has no room for them.
+  All or none, on one disk: until all are there each is called PATH.part, and a stop while they take their names leaves
+  at worst the first one alone, never an old one beside a new one. OSError, with nothing written, where the disk has
+  no room.
   """
   files = [(pathlib.Path(path), parts, tuple(shape), np.dtype(dtype)) for path, parts, shape, dtype in files]
-  part_of = lambda path: path.with_name(path.name + '.part')
-  needed = sum(math.prod(shape) * dtype.itemsize for _, _, shape, dtype in files)
-  free = shutil.disk_usage(files[0][0].absolute().parent).free
-  if needed > free:
-    raise ValueError(f'{files[0][0]}: takes {needed / 1e9:,.1f} GB, and its disk has {free / 1e9:,.1f} GB free: '
-                     'ask for fewer images, or name a path on another disk')
+  temporary = {path: path.with_name(path.name + '.part') for path, *_ in files}
+  first, *others = temporary
+  check_room(first, sum(math.prod(shape) * dtype.itemsize for *_, shape, dtype in files), temporary.values())
   try:
     for path, parts, shape, dtype in files:
-      with open(part_of(path), 'wb') as file:
+      with open(temporary[path], 'wb') as file:
         header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
         np.lib.format.write_array_header_1_0(file, header)
         size = file.tell() + math.prod(shape) * dtype.itemsize
@@ -258,11 +257,21 @@ def save_npys(files):
           raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
         file.flush()
         os.fsync(file.fileno())
-    for path, *_ in files:
-      os.replace(part_of(path), path)
+    for path in others:
+      path.unlink(missing_ok=True)
+    for path in temporary:
+      os.replace(temporary[path], path)
   finally:
-    for path, *_ in files:
-      part_of(path).unlink(missing_ok=True)
+    for part in temporary.values():
+      part.unlink(missing_ok=True)
+
+
+def check_room(path, needed, replaced=()):
+  """None, or OSError where the disk of `path` has less than `needed` bytes; files that are `replaced` free theirs."""
+  free = shutil.disk_usage(path.absolute().parent).free + sum(p.stat().st_size for p in replaced if p.exists())
+  if needed > free:
+    raise OSError(f'{path}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free: make room, ask for fewer '
+                  'images, or name a path on another disk')
 
 
 def save_pngs(folder, parts, n, table=()):
