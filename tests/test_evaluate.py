@@ -96,9 +96,9 @@ def test_a_study_names_what_it_does_not_have(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('setting, words', [
-    (('network.widht', '1'), 'did you mean network.width'), (('steps', '1.5'), 'steps is a whole number'),
-    (('steps', 'many'), 'steps is a whole number'),
-    (('data.flip', '3'), 'data.flip is True or False'), (('optimizer.learning_rate', 'nan'), 'a finite number')])
+    (('network.widht', '1'), 'did you mean network.width'), (('steps', '1.5'), '--set=steps=1.5: give a whole number'),
+    (('steps', 'many'), 'give a whole number'), (('data.flip', '3'), 'give True or False'),
+    (('data.attributes', 'Male'), 'give a list'), (('ema_decay', 'nan'), 'give a finite number')])
 def test_settings_that_do_not_fit_are_named(setting, words):
   config = importlib.import_module('configs.digits').get_config('vae')
   with pytest.raises(ValueError, match=words):

@@ -143,22 +143,44 @@ def test_members_are_taken_by_the_other_commands(whole):
   assert checkpoint.steps(workdir / name)[-1] == 6
   with pytest.raises(ValueError, match='is at step 6 already'):
     population.train(configs, workdir)
-  with pytest.raises(ValueError, match=f'several runs.*{name}'):
-    sample.restore(workdir)
-  with pytest.raises(ValueError, match='is the folder of a run'):
-    population.train(configs, workdir / name)
 
 
-def test_what_a_member_refuses_changes_no_other(whole):
+def test_sampling_from_a_population_is_told_of_its_members(whole):
+  _, workdir = whole
+  for folder in (workdir, workdir.parent):
+    with pytest.raises(ValueError, match='holds 2 runs.*--workdir=.*whole/seed_0,kl_1$'):
+      sample.restore(folder)
+
+
+def test_a_population_in_the_folder_of_a_lone_run_is_refused(whole):
   configs, workdir = whole
-  for name in configs:  # as of runs that saved nothing yet: they may begin anew with another config
-    shutil.rmtree(workdir / name / 'checkpoints')
+  home = workdir / list(configs)[0]
+  before = sorted(home.iterdir())
+  with pytest.raises(ValueError, match='kl_1 is the folder of a run'):
+    population.train(configs, home)
+  assert sorted(home.iterdir()) == before
+
+
+def test_what_one_member_refuses_changes_no_other(whole):
+  configs, workdir = whole
   first, second = (workdir / name / 'config.json' for name in configs)
-  first.write_text('{}')
-  second.write_text('[]')
-  with pytest.raises(ValueError, match='holds no config'):
-    population.train(configs, workdir)
-  assert first.read_text() == '{}'
+  before = first.read_text()
+  second.write_text(second.read_text().replace('"batch_size": 8', '"batch_size": 16'))
+  longer = {name: build.with_settings(config, {'steps': 6}) for name, config in configs.items()}
+  with pytest.raises(ValueError, match='batch_size: 8 now, 16 then'):
+    population.train(longer, workdir)
+  assert first.read_text() == before
+
+
+def test_another_config_is_told_before_damaged_checkpoints(whole):
+  configs, workdir = whole
+  name, config = list(configs.items())[0]
+  for path in (workdir / name / 'checkpoints').glob('*.json'):
+    path.write_text('{}')
+  with pytest.raises(ValueError, match='holds a run of another config'):
+    train.begin(build.with_settings(config, {'batch_size': 16}), workdir / name, False)
+  with pytest.raises(ValueError, match='every checkpoint .* is damaged'):
+    train.begin(config, workdir / name, False)
 
 
 def test_a_signal_saves_all_members_and_the_same_call_goes_on(whole, tmp_path):
@@ -255,7 +277,12 @@ def test_the_command_line_tells_mistakes_in_one_line():
   done = subprocess.run([sys.executable, 'experiments/population.py', '--config=configs/digits.py:vae', '--workdir=x', '--vary=steps=1,2'],
                         cwd=ROOT, text=True, capture_output=True, timeout=120)
   assert done.returncode == 2 and done.stderr.startswith('error: --vary=steps: give each') and not (ROOT / 'x').exists()
-  with pytest.raises(ValueError, match='^--seeds=x: seed is a whole number$'):
-    members_of('vae', {}, seeds='0x')
-  with pytest.raises(ValueError, match='^--vary=method.encoder.kl=inf: .* is a finite number$'):
-    members_of('vae', {'method.encoder.kl': ['1', 'inf']})
+
+
+@pytest.mark.parametrize('seeds,values,words', [
+    ('0x', {}, '--seeds=x: give a whole number'),
+    ('0', {'method.encoder.kl': ['1', 'x']}, '--vary=method.encoder.kl=x: give a finite number'),
+    ('0', {'optimizer.learning_rate': ['nan']}, '--vary=optimizer.learning_rate=nan: give a finite number')])
+def test_a_value_that_cannot_be_is_told_with_its_flag(seeds, values, words):
+  with pytest.raises(ValueError, match=f'^{words}$'):
+    members_of('vae', values, seeds=seeds)

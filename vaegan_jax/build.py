@@ -34,7 +34,8 @@ RESIDENT = 0.5  # of a device's free memory: the most that a data set on the dev
 # What may differ, besides the seed, between the members of a population, which are trained by one program.
 MAY_VARY = ('method.', 'optimizer.learning_rate', 'optimizer.factor.')
 # Of fields, in words.
-KINDS = {int: 'a whole number', float: 'a finite number', bool: 'True or False', tuple: 'a list, such as (1, 2)', str: 'a text'}
+KINDS = {int: 'a whole number', float: 'a finite number', bool: 'True or False', str: 'a text',
+         tuple: "a list, such as ('Smiling', 'Male')"}
 
 positive, not_negative, decay = (0, math.inf), (-1e-300, math.inf), (-1e-300, 1 - 1e-9)
 # Allowed values by field: a tuple of names, or an open lower and a closed upper bound.
@@ -179,15 +180,15 @@ def with_settings(config, settings, told='--set={}={}'):
     if path not in known:
       raise ValueError(f'{told.format(path, value)}: the config has no such field{closest(path, known)}')
     kind = type(known[path])
-    wrong = ValueError(f'{told.format(path, value)}: {path} is {KINDS.get(kind, kind.__name__)}')
+    wrong = f'{told.format(path, value)}: give {KINDS.get(kind, kind.__name__)}'
     if isinstance(value, str) and kind is not str:
       try:
         value = ast.literal_eval(value)
       except (ValueError, SyntaxError) as e:
-        raise wrong from e
+        raise ValueError(wrong) from e
     value = kind(value) if (kind, type(value)) in ((float, int), (tuple, list)) else value
     if type(value) is not kind:
-      raise wrong
+      raise ValueError(wrong)
     changed.update_from_flattened_dict({path: value})
   return changed.lock()
 

@@ -130,8 +130,8 @@ def check(dataset, *, batch_size, process_count=1, condition='none'):
                      'their own or add labels.csv (file,label), or choose a method without '
                      'condition such as vae_gan')
   if condition == 'attributes' and dataset.attributes is None:
-    raise ValueError(f'{dataset.name} has no attributes: add labels.csv (file,Smiling,Male,...: '
-                     '0 or 1), or choose --config.data.condition=none or label')
+    raise ValueError(f'{dataset.name} has no attributes: take data that have some, such as CelebA or a folder with '
+                     'labels.csv (file,Smiling,Male,...: 0 or 1), or choose --config.data.condition=none or label')
   _check_values(dataset)
 
 

@@ -61,8 +61,8 @@ def train(configs, workdir, *, strict=False, say=print):
     for home in (workdir, *(m.home for m in members)):
       claims.enter_context(alone.claimed(home))
     start = common_step(members, workdir, strict)
-    for m in members:
-      alone.check_workdir(m.config, m.home, start)
+    for m in members:  # all of them before the first one is written to
+      alone.start_of(m.config, m.home, strict, start)
     for m in members:
       if later := [s for s in checkpoint.steps(m.home) if s > start]:
         say(f'{m.name}: not all members have its checkpoints {later}, which are set aside (renamed)')

@@ -280,6 +280,12 @@ def pictures_of(model, path, n, labels=None, attributes=None):
   return np.asarray(dataset.images[at]), named(model.about, c)
 
 
+def runs_in(workdir):
+  """Folders of runs with a checkpoint in the folder of a population or of a study."""
+  found = [p.parent for depth in ('*', '*/*') for p in pathlib.Path(workdir).glob(f'{depth}/{checkpoint.FOLDER}')]
+  return sorted(folder for folder in found if checkpoint.steps(folder))
+
+
 def restore(workdir, step=None):
   """The Trained model of a run's checkpoint, the newest by default: its EMA weights and no more.
 
@@ -287,9 +293,9 @@ def restore(workdir, step=None):
   """
   found = checkpoint.steps(workdir)
   if not found:
-    if members := sorted(p.parent.name for p in pathlib.Path(workdir).glob(f'*/{checkpoint.FOLDER}')):
-      raise ValueError(f'{workdir} holds several runs, each in a folder of its own: name one, such as '
-                       f'{pathlib.Path(workdir) / members[0]}')
+    if runs := runs_in(workdir):
+      raise ValueError(f'{workdir} has no checkpoint, but holds {len(runs)} runs, each in a folder of its own: '
+                       f'give one of them, such as --workdir={runs[0]}')
     raise ValueError(f'{pathlib.Path(workdir)} has no checkpoint: give the --workdir of a run of '
                      'experiments/train.py that has saved at least once')
   step = found[-1] if step is None else step

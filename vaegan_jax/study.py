@@ -17,7 +17,10 @@ from vaegan_jax import train
 
 
 def config_of(data, method, seed, settings):
-  """The config configs/DATA.py:METHOD with a seed and {dotted field: value} set in it."""
+  """The config configs/DATA.py:METHOD with a seed and {dotted field: value} set in it.
+
+  Where `steps` is set and `first.steps` is not, a first phase gets half of them.
+  """
   if not pathlib.Path('configs', f'{data}.py').exists():
     known = sorted(p.stem for p in pathlib.Path('configs').glob('*.py') if p.stem not in ('base', '__init__'))
     raise ValueError(f'--data={data}: there is no configs/{data}.py here; known: {", ".join(known)}')

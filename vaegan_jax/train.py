@@ -87,10 +87,9 @@ def check_same(config, then, what):
 def begin(config, workdir, strict, start=None):
   """The step to go on from, 0 in a new workdir, which gets its config.json here: the newest, or `start`.
 
-  Raises ValueError if the workdir holds only damaged checkpoints, or as check_workdir does.
+  Raises ValueError as start_of does.
   """
-  start = (checkpoint.newest(workdir, strict=strict) or 0) if start is None else start
-  check_workdir(config, workdir, start)
+  start = start_of(config, workdir, strict, start)
   if jax.process_index() == 0:
     checkpoint.set_aside(workdir, start)
     checkpoint.write_json(workdir / 'config.json', build.to_dict(config))
@@ -99,8 +98,11 @@ def begin(config, workdir, strict, start=None):
   return start
 
 
-def check_workdir(config, workdir, start):
-  """ValueError unless the workdir is new, or holds a run of this config that can go on from step `start`."""
+def start_of(config, workdir, strict, start=None):
+  """The step that `begin` gives, without writing anything.
+
+  Raises ValueError if the workdir holds another config's run, or only damaged checkpoints.
+  """
   path = workdir / 'config.json'
   if path.exists():
     try:
@@ -111,6 +113,7 @@ def check_workdir(config, workdir, start):
       raise ValueError(f'{path} holds no config: is {workdir} a run\'s workdir?')
     if checkpoint.steps(workdir):  # else nothing was saved that another config could spoil
       check_same(config, then, f'--workdir={workdir} holds a run')
+  start = (checkpoint.newest(workdir, strict=strict) or 0) if start is None else start
   if start:
     check_same(config, checkpoint.manifest(workdir, start)['config'], f'checkpoint {start} of {workdir} is')
   for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
@@ -126,6 +129,7 @@ def check_workdir(config, workdir, start):
                      f'{config.steps_per_dispatch}: set that to a divisor of {start}, such as 1')
   if start > config.steps:
     raise ValueError(f'{workdir} is at step {start} already: set --config.steps to more than that')
+  return start
 
 
 def forget(path, step):
