@@ -29,7 +29,7 @@ MODE = flags.DEFINE_enum('mode', 'sample', ['sample', 'reconstruct', 'interpolat
 LABELS = flags.DEFINE_list('labels', None, 'Class numbers or names, which take turns: 3,3,7.')
 ATTRIBUTES = flags.DEFINE_list('attributes', None, 'Attributes to set: Smiling=1,Male=0.')
 IMAGES = flags.DEFINE_string('images', None, 'Folder or zip of images; by default those of the training run.')
-N = flags.DEFINE_integer('n', None, 'How many pictures (rows of an interpolation).', lower_bound=1)
+N = flags.DEFINE_integer('n', None, 'How many pictures (rows of an interpolation); a .png takes 10,000.', lower_bound=1)
 STEPS = flags.DEFINE_integer('steps', 10, 'Pictures in a row of an interpolation, ends included.', lower_bound=2)
 COLUMNS = flags.DEFINE_integer('columns', None, 'Pictures in a row of the grid.', lower_bound=1)
 SCALE = flags.DEFINE_integer('scale', None, 'Whole factor of enlargement.', lower_bound=1)
@@ -37,7 +37,7 @@ SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 BATCH = flags.DEFINE_integer('batch', 64, 'Images at a time, a multiple of 64, for .npy and folders.', lower_bound=64)
 CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest by default.')
 
-LARGEST_GRID = 10_000  # pictures
+LARGEST_GRID = 10_000  # pictures in a .png
 
 
 def main():
@@ -47,8 +47,10 @@ def main():
     raise ValueError(f'--out={OUT.value}: name a .png or .npy file, or a folder/, in a folder that exists')
   if many and MODE.value != 'sample':
     raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a .png')
-  if not many and (N.value or 0) > LARGEST_GRID:
-    raise ValueError(f'--n={N.value}: a .png takes up to {LARGEST_GRID:,} pictures; name an .npy file or a folder/ for more')
+  pictures = (N.value or len(LABELS.value or []) or 8) * (STEPS.value if MODE.value == 'interpolate' else 1)
+  if not many and pictures > LARGEST_GRID:
+    raise ValueError(f'--out={OUT.value}: {pictures:,} pictures are more than the {LARGEST_GRID:,} that a .png takes: '
+                     + ('name an .npy file or a folder/' if MODE.value == 'sample' else 'ask for fewer'))
   from vaegan_jax import images, sample
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vaegan_jax import build
+from vaegan_jax import command
 from vaegan_jax import methods
 from vaegan_jax import train
 
@@ -161,15 +162,37 @@ def test_sampling_without_a_run(arguments, words):
   assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
 
-@pytest.mark.parametrize('script', ['figures/bao_inpainting', 'figures/bao_morphing', 'figures/larsen_attributes', 'figures/toy_example'])
-def test_a_figure_is_a_png(script, tmp_path):
-  done = run(script, '--out=x.json', *[f'--workdir={tmp_path}'] * ('toy' not in script))
-  assert done.returncode == 2 and '--out=x.json: name a .png file' in done.stderr
+@pytest.mark.parametrize('script,arguments,words', [
+    *((f'figures/{name}', ['--workdir=nowhere', '--out=x.json'], '--out=x.json: name a .png file')
+      for name in ('bao_inpainting', 'bao_morphing', 'larsen_attributes')),
+    ('figures/toy_example', ['--out=x.json'], '--out=x.json: name a .png file'),
+    ('figures/larsen_attributes', ['--n=1'], '--n=1: 1 is not integer >= 2'),
+    ('tables/bao_table_2', ['--generated=0'], '--generated=0: 0 is not a positive integer'),
+    ('sample', ['--workdir=nowhere', '--out=x.png', '--n=10001'], '10,001 pictures are more than the 10,000 that a .png '
+     'takes: name an .npy file or a folder/'),
+    ('sample', ['--workdir=nowhere', '--out=x.png', '--n=1001', '--mode=interpolate'], '10,010 pictures are more')])
+def test_what_scripts_refuse_before_they_import_much(script, arguments, words):
+  done = run(script, *arguments)
+  assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
 
-def test_a_png_has_no_million_samples(tmp_path):
-  done = run('sample', f'--workdir={tmp_path}', f'--out={tmp_path}/x.png', '--n=10001')
-  assert done.returncode == 2 and 'name an .npy file or a folder/' in done.stderr
+@pytest.mark.parametrize('script,arguments,words', [
+    ('figures/larsen_samples', ['--set=steps=abc'], '--set=steps=abc: give a whole number'),
+    ('tables/larsen_table_2', ['--data=digits'], 'digits (train) has no attributes: take data that have some')])
+def test_studies_that_cannot_begin(script, arguments, words, tmp_path):
+  done = run(script, *arguments, '--fast', f'--workdir={tmp_path}')
+  assert done.returncode == 2 and f'error: {words}' in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_where_a_picture_can_be_written(tmp_path):
+  command.check_picture(tmp_path / 'new' / 'x.png')
+  assert not list(tmp_path.iterdir())
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='--out=.*/file/x.png: .*/file is no folder that can be written to'):
+    command.check_picture(tmp_path / 'file' / 'x.png')
+  (tmp_path / 'x.png').mkdir()
+  with pytest.raises(ValueError, match='--out=.*/x.png: name a .png file'):
+    command.check_picture(tmp_path / 'x.png')
 
 
 @pytest.mark.parametrize('file', sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem != 'base'))

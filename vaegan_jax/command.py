@@ -85,11 +85,13 @@ def keep_compiled_programs():
 
 
 def check_picture(out):
-  """ValueError unless --out names a .png in a folder that is there or can be made."""
-  path = pathlib.Path(out)
+  """None, or ValueError unless --out names a .png file, in a folder that is there or can be made."""
+  path = pathlib.Path(out).absolute()
   if path.suffix.lower() != '.png' or path.is_dir():
     raise ValueError(f'--out={out}: name a .png file')
-  path.parent.mkdir(parents=True, exist_ok=True)
+  there = next(folder for folder in path.parents if folder.exists())
+  if not there.is_dir() or not os.access(there, os.W_OK):
+    raise ValueError(f'--out={out}: {there} is no folder that can be written to, name another')
 
 
 def define_study_flags(name, data):

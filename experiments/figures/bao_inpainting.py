@@ -23,9 +23,9 @@ SHOWN = (1, 5, 10)
 
 
 def main():
+  command.check_picture(OUT.value)
   import numpy as np
   from vaegan_jax import edit, images, sample
-  command.check_picture(OUT.value)
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value)
   originals, given = sample.pictures_of(model, '', N.value)

@@ -22,9 +22,9 @@ SEED = flags.DEFINE_integer('seed', 0, 'Chooses the pairs.', lower_bound=0)
 
 
 def main():
+  command.check_picture(OUT.value)
   import numpy as np
   from vaegan_jax import build, images, sample
-  command.check_picture(OUT.value)
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value)
   config = build.from_dict(model.config)

@@ -24,14 +24,15 @@ OUT = flags.DEFINE_string('out', None, 'PNG to write.')
 NAMES = flags.DEFINE_list('attributes', list(ATTRIBUTES), 'Attributes, a column each.')
 FACES = flags.DEFINE_integer('faces', 8, 'Rows.', lower_bound=1)
 SAMPLED = flags.DEFINE_bool('sampled', False, 'Begin with samples in place of held-out faces: for a picture that may be passed on.')
-N = flags.DEFINE_integer('n', 10_000, 'Training images that the vectors are computed from (the authors\' 10,000).', lower_bound=2)
+N = flags.DEFINE_integer('n', 10_000, 'Training images that the vectors are computed from (the authors\' 10,000).',
+                         lower_bound=2)
 STRENGTH = flags.DEFINE_float('strength', 1., 'Factor on the vectors; the authors add them once.')
 
 
 def main():
+  command.check_picture(OUT.value)
   import numpy as np
   from vaegan_jax import build, edit, images, sample
-  command.check_picture(OUT.value)
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value)
   if model.about['condition'] != 'none':

@@ -33,8 +33,8 @@ COLUMNS = (
 def main():
   from vaegan_jax import study
   command.keep_compiled_programs()
-  results = study.figures(FLAGS.data, command.study_methods(METHODS, FAST_OF), range(FLAGS.seeds), command.study_settings(FAST),
-                          FLAGS.workdir, n=FLAGS.n, judge_steps=FLAGS.judge_steps)
+  results = study.figures(FLAGS.data, command.study_methods(METHODS, FAST_OF), range(FLAGS.seeds),
+                          command.study_settings(FAST), FLAGS.workdir, n=FLAGS.n, judge_steps=FLAGS.judge_steps)
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS)
   study.picture(FLAGS.workdir, METHODS, mode='reconstructions')

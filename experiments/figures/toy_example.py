@@ -43,9 +43,9 @@ JUDGED_AT, LARGEST_ERROR = 200_000, 0.05
 
 
 def main():
+  command.check_picture(OUT.value)
   import jax
   from vaegan_jax import checkpoint, images, toy as toys
-  command.check_picture(OUT.value)
   command.keep_compiled_programs()
   toy, names = settings(toys.Toy()), tuple(METHODS.value or toys.RECIPES)
   total = ITERATIONS.value or (200_000 if FAST.value else 2_000_000)

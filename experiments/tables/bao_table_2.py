@@ -22,7 +22,8 @@ from vaegan_jax import command  # noqa: E402
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of a class-conditional method.')
 SEEDS = flags.DEFINE_integer('seeds', 3, 'Classifiers of each row.', lower_bound=1)
 PER_CLASS = flags.DEFINE_integer('per_class', 0, 'Real images of each class; 0: all.', lower_bound=0)
-GENERATED = flags.DEFINE_integer('generated', 100, 'Generated images of each class, known or new (paper: 200 and 100).', lower_bound=1)
+GENERATED = flags.DEFINE_integer('generated', 100, 'Generated images of each class, known or new (paper: 200 and 100).',
+                                 lower_bound=1)
 NEW = flags.DEFINE_integer('new_classes', 20, 'New classes (paper: 5,000).', lower_bound=1)
 STEPS = flags.DEFINE_integer('steps', 1000, 'Steps of each classifier.', lower_bound=1)
 
