@@ -8,7 +8,7 @@ import types
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 import pytest
 
 from vaegan_jax import images
@@ -397,6 +397,17 @@ def test_captions_stand_beside_the_grid_and_leave_it_as_it_is():
   assert sheet[:top, :left].min() == 255
   long = images.captioned(grid, columns=['wearing lipstick'] * 3)  # wider than a column: turned upright
   assert long.shape[1] == grid.shape[1] and long.shape[0] - grid.shape[0] > 80
+
+
+def test_upright_words_are_level_ones_turned():
+  font = ImageFont.load_default(13)
+  rows = lambda picture: np.flatnonzero((np.asarray(picture) < 128).any((1, 2)))
+  assert abs(rows(images.upright('wearing', font, 100, 20)).mean() - 50) < 2
+  strip = images.upright('wearing', font, 100, 20, 6)
+  assert strip.size == (20, 100) and abs(rows(strip)[-1] - 94) < 3 and len(rows(strip)) > 30
+  level = Image.new('RGB', (100, 20), 'white')
+  ImageDraw.Draw(level).text((6, 10), 'wearing', images.INK, font, 'lm')
+  np.testing.assert_array_equal(np.rot90(level), strip)
 
 
 def test_captions_of_a_grey_grid():

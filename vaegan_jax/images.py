@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 LARGEST_PIXELS = 50_000_000
+INK = (40, 40, 40)  # RGB of captions
 # Named, so that no other of Pillow's readers (one of them starts Ghostscript) sees the bytes.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
 ORIENTATION = 0x0112  # the EXIF tag
@@ -185,16 +186,22 @@ def captioned(canvas, rows=(), columns=(), size=13, space=6):
   pen = ImageDraw.Draw(sheet)
   for i, name in enumerate(rows):
     middle = top + (i + .5) * canvas.shape[0] / len(rows)
-    pen.text((left - space, middle), name, (40, 40, 40), font, 'rm')
+    pen.text((left - space, middle), name, INK, font, 'rm')
   for i, name in enumerate(columns):
     middle = round(left + (i + .5) * column)
     if turned:
-      strip = Image.new('RGB', (top, size + space), 'white')
-      ImageDraw.Draw(strip).text((space, strip.height // 2), name, (40, 40, 40), font, 'lm')
-      sheet.paste(strip.transpose(Image.Transpose.ROTATE_90), (middle - strip.height // 2, 0))
+      sheet.paste(upright(name, font, top, size + space, space), (middle - (size + space) // 2, 0))
     else:
-      pen.text((middle, top / 2), name, (40, 40, 40), font, 'mm')
+      pen.text((middle, top / 2), name, INK, font, 'mm')
   return np.asarray(sheet)
+
+
+def upright(words, font, height, width, begin=None):
+  """A PIL picture of words that read upwards, from `begin` pixels above its foot on, or None: in its middle."""
+  strip = Image.new('RGB', (height, width), 'white')
+  at, anchor = (height // 2, 'mm') if begin is None else (begin, 'lm')
+  ImageDraw.Draw(strip).text((at, width // 2), words, INK, font, anchor)
+  return strip.transpose(Image.Transpose.ROTATE_90)
 
 
 def reconstruction_grid(originals, reconstructions, columns=8, padding=2, scale=None):

@@ -139,6 +139,7 @@ def figure(shown, real, toys, toy, size=250, scale=3):
     size: pixels of a panel's side.
   """
   from PIL import Image, ImageDraw, ImageFont
+  from vaegan_jax import images
   s, gap, left, top, bottom = scale, 12, 92, 74, 34
   rows = list(next(iter(shown.values())))
   width, height = left + len(shown) * (size + gap), top + len(rows) * (size + gap) + bottom
@@ -147,14 +148,16 @@ def figure(shown, real, toys, toy, size=250, scale=3):
   canvas = Image.new('RGB', (width * s, height * s), 'white')
   pen = ImageDraw.Draw(canvas, 'RGBA')
   font = lambda points: ImageFont.load_default(points * s)
-  text = lambda x, y, words, points=15, anchor='mm', fill=(40, 40, 40): pen.text(
+  text = lambda x, y, words, points=15, anchor='mm', fill=images.INK: pen.text(
       (x * s, y * s), words, font=font(points), anchor=anchor, fill=fill)
   text(left, 18, f'Toy example of CVAE-GAN: a ring, batches of {toy.batch_size}', 17, 'lm')
   text(left, 40, 'real points blue, generated ones red', 13, 'lm')
   ticks = [t for t in range(0, int(high) + 1, 50)]
   for row, (name, seed) in enumerate(rows):
     y0 = top + row * (size + gap)
-    turned(canvas, f'{TITLES[name]}, seed {seed}', font(14), (14 * s, y0 * s, size * s))
+    title = f'{TITLES[name]}, seed {seed}'
+    thick = font(14).getbbox(title)[3] + 8
+    canvas.paste(images.upright(title, font(14), size * s, thick), (14 * s, y0 * s))
     for column, (iterations, points) in enumerate(shown.items()):
       x0 = left + column * (size + gap)
       at = lambda p: (x0 + (p[0] - low) / (high - low) * size, y0 + (high - p[1]) / (high - low) * size)
@@ -182,17 +185,6 @@ def figure(shown, real, toys, toy, size=250, scale=3):
       if row == 0:
         text(x0 + size / 2, top - 13, 'start' if not iterations else f'{iterations:,} iterations', 14)
   return np.asarray(canvas.resize((width, height), Image.Resampling.LANCZOS))
-
-
-def turned(canvas, words, font, place):
-  """Draws words upwards on the canvas, in the middle of place = (x, y, length)."""
-  from PIL import Image, ImageDraw
-  x, y, length = place
-  box = font.getbbox(words)
-  strip = Image.new('RGB', (length, box[3] + 8), 'white')
-  middle = (length // 2, strip.height // 2)
-  ImageDraw.Draw(strip).text(middle, words, font=font, anchor='mm', fill=(40, 40, 40))
-  canvas.paste(strip.transpose(Image.Transpose.ROTATE_90), (x, y))
 
 
 if __name__ == '__main__':
