@@ -8,7 +8,6 @@ the data, initialise the state, compile and run the step. `first` has an empty f
 ($JAX_COMPILATION_CACHE_DIR, a temporary one), `again` the folder that the first one filled. Seconds by the clock, and
 of the processor, which tell more where the machine does other work. Prints the medians over --repeats, and least to largest.
 """
-import datetime
 import json
 import os
 import pathlib
@@ -24,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from absl import flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
+from benchmarks import machine  # noqa: E402
 from vaegan_jax import command  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file('config', 'configs/digits.py:cvae_gan', help_string='As experiments/train.py takes it.')
@@ -76,9 +76,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
       for name in records:
         records[name].append(run_one(folder))
-  print(f'{CONFIG.value.data.name}, {CONFIG.value.method_name}; {len(os.sched_getaffinity(0))} cores, {platform.machine()}, '
-        f'Python {platform.python_version()}, {datetime.date.today()}, load average {os.getloadavg()[0]:.1f}; '
-        f'{REPEATS.value} repeats\n')
+  # After the starts, which may need an accelerator for themselves.
+  print(f'{CONFIG.value.data.name}, {CONFIG.value.method_name}, {REPEATS.value} repeats; {machine.line()}, '
+        f'Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}\n')
   print('| seconds | first, by the clock | first, of the processor | again, by the clock | again, of the processor |\n|---|---|---|---|---|')
   for part in (*PARTS, 'all'):
     cells = []

@@ -11,7 +11,6 @@ devices would do, and seconds only what sharing the same cores costs. Three tabl
 - more and more images on one device: seconds per image.
 Larsen's or Bao's networks at --image_size. Each row is a process of its own; compiled programs are kept as in training.
 """
-import datetime
 import json
 import math
 import os
@@ -27,7 +26,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from absl import flags  # noqa: E402
 
+from benchmarks import machine  # noqa: E402
 from vaegan_jax import command  # noqa: E402
+
+os.environ['JAX_PLATFORMS'] = 'cpu'  # of the processes that are started, and of what machine.line() tells
 
 METHOD = flags.DEFINE_string('method', 'vae_gan', 'Of methods.METHODS.')
 IMAGE_SIZE = flags.DEFINE_integer('image_size', 64, 'Pixels: 16, 32, 64 or 128.')
@@ -86,7 +88,7 @@ def measure(mode, batch_size, steps, processes=1, index=0, port=0):
 def run_one(devices, mode='mesh', processes=1, **settings):
   """The dict that a measurement on so many devices prints, spread over `processes`."""
   flag = f' --xla_force_host_platform_device_count={devices // processes}'
-  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') + flag}
+  environment = {**os.environ, 'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') + flag}
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
@@ -106,8 +108,8 @@ def main():
     measure(**json.loads(ONE.value))
     return 0
   counts = list(map(int, DEVICES.value))
-  print(f'{METHOD.value}, {IMAGE_SIZE.value}x{IMAGE_SIZE.value}, width {WIDTH.value:g}, on {len(os.sched_getaffinity(0))} cores, '
-        f'{datetime.date.today()}, load average {os.getloadavg()[0]:.1f}\n')
+  print(f'{METHOD.value}, {IMAGE_SIZE.value}x{IMAGE_SIZE.value}, width {WIDTH.value:g}; {machine.line()}, '
+        f'load average {os.getloadavg()[0]:.1f}\n')
   print(f'| {PER_DEVICE.value} images per device | devices | GFLOP per device | all-reduces | their MiB |\n|---|---|---|---|---|')
   many = [(mode, n, 1) for mode in ('mesh', 'pmap') for n in counts] + [('mesh', n, 2) for n in counts if n % 2 == 0][:1]
   for mode, n, processes in many:
