@@ -3,7 +3,8 @@
     python benchmarks/step.py --twin_python=TORCH_ENVIRONMENT/bin/python --twin=FOLDER
     python benchmarks/step.py --twin_python=... --twin=... --device=cuda --dtype=bfloat16
     python benchmarks/step.py                          # ours alone
-    python benchmarks/step.py --ceilings               # each convolution alone: where the time goes
+    python benchmarks/step.py --ceilings               # what each convolution reaches alone
+    python benchmarks/step.py --profile --ours=apart   # where a step's time goes
     python benchmarks/step.py --check=gold.npz         # gradients, leaf by leaf
 
 The work: Larsen's networks at 64x64 with all widths as published, batches of 64, float32; encoder, generator and
@@ -17,6 +18,8 @@ pass of its own [x, x_p] for the logits.
 Every measurement is a process of its own, on the same cores; the ways take turns within a repeat, and the ratios are
 those of the two sides of a repeat. Where the machine does other work, too, processor time tells more than the clock.
 
+--profile runs on one core, where nothing overlaps, and adds up the time of XLA's operations by kind.
+
 --check takes what `bench_torch_vaegan.py --dump=gold.npz` wrote: float64 gradients of the twin's losses. The step of
 ours has one pass of the discriminator and a target that takes no gradient, so these losses are no table of ours: here
 our networks and losses are put together in the twin's two passes, with the twin's epsilon in batch norm. They are had in
@@ -29,6 +32,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -39,6 +43,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from absl import flags  # noqa: E402
 
+from benchmarks import machine  # noqa: E402
 from vaegan_jax import command  # noqa: E402
 
 TWIN_PYTHON = flags.DEFINE_string('twin_python', '', "Python of an environment with PyTorch; empty: ours alone.")
@@ -55,9 +60,13 @@ WARMUP = flags.DEFINE_integer('warmup', 2, 'Steps before, which compile.', lower
 REPEATS = flags.DEFINE_integer('repeats', 5, 'Measurements of each way.', lower_bound=1)
 CORES = flags.DEFINE_integer('cores', 2, 'Processor cores that both may use.', lower_bound=1)
 CEILINGS = flags.DEFINE_bool('ceilings', False, 'Time each convolution instead.')
+PROFILE = flags.DEFINE_bool('profile', False, 'Take one step apart instead.')
 CHECK = flags.DEFINE_string('check', '', "Compare gradients with this file of the twin's instead.")
 ONE = flags.DEFINE_string('one', '', 'For the processes that this script starts: one measurement of joint or apart.')
 
+# Kinds of XLA's operations, by what is in their names; the first that fits.
+KINDS = {'convolutions': 'conv', 'full layers and reductions': 'ynn_fusion|dot|reduce', 'phases put together': 'concatenate',
+         'layouts for weight gradients': 'transpose|copy', 'all else: batch norm, activations, optimizer': ''}
 LIMIT = 1e-4  # relative, of --check
 # Layers by name, the twin's and ours; every number stands for itself.
 NAMES = dict(
@@ -97,8 +106,8 @@ def timed(call, warmup, count):
   return warm, walls, cpus
 
 
-def measure(critics):
-  """Prints one measurement of our step, as JSON with the twin's names."""
+def stepper(critics):
+  """Function () -> (state, terms) that trains on by a step, each time it is called."""
   import jax
   import numpy as np
   from vaegan_jax import build
@@ -115,6 +124,35 @@ def measure(critics):
     state, terms = on.step(state, batch, key)
     return state, terms
 
+  return step
+
+
+def profile(critics):
+  """Prints the time of a step by kind of operation."""
+  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+  import collections
+  import tempfile
+  import jax
+  step, spent = stepper(critics), collections.Counter()
+  _, walls, _ = timed(step, WARMUP.value, STEPS.value)
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder):
+      jax.block_until_ready(step())
+    file, = pathlib.Path(folder).rglob('*.xplane.pb')
+    for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
+      for event in (event for line in plane.lines for event in line.events):
+        if name := dict(event.stats).get('hlo_op'):
+          spent[next(kind for kind, words in KINDS.items() if re.search(words, name))] += event.duration_ns / 1e9
+  print(f'{critics}, batch {BATCH_SIZE.value}, {DTYPE.value}, one core of {machine.line()}: {statistics.median(walls):.2f} s '
+        f'per step, {sum(spent.values()):.2f} s in operations\n\n| operations | seconds | share |\n|---|---|---|')
+  for kind, seconds in spent.most_common():
+    print(f'| {kind} | {seconds:.2f} | {seconds / sum(spent.values()):.0%} |')
+
+
+def measure(critics):
+  """Prints one measurement of our step, as JSON with the twin's names."""
+  import jax
+  step = stepper(critics)
   warm, walls, cpus = timed(step, WARMUP.value, STEPS.value)
   print(json.dumps(dict(images_per_s=BATCH_SIZE.value / statistics.median(walls), warmup_s=warm,
                         cpu_s_median=statistics.median(cpus), jax=jax.__version__, device=jax.devices()[0].device_kind)))
@@ -314,11 +352,11 @@ def ceilings():
 
 
 def main():
-  if CEILINGS.value or CHECK.value or ONE.value:
+  if CEILINGS.value or PROFILE.value or CHECK.value or ONE.value:
     os.environ.setdefault('JAX_PLATFORMS', DEVICE.value)
   if CHECK.value:
     return check(CHECK.value)
-  for wanted, function in ((CEILINGS.value, ceilings), (ONE.value, lambda: measure(ONE.value))):
+  for wanted, function in ((CEILINGS.value, ceilings), (PROFILE.value, lambda: [profile(c) for c in OURS.value]), (ONE.value, lambda: measure(ONE.value))):
     if wanted:
       function()
       return 0
