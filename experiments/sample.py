@@ -42,7 +42,8 @@ LARGEST_GRID = 10_000  # pictures in a .png
 
 def main():
   out = pathlib.Path(OUT.value)
-  many = OUT.value.endswith('/') or out.is_dir() or out.suffix.lower() == '.npy'
+  folder = OUT.value.endswith('/') or out.is_dir()
+  many = folder or out.suffix.lower() == '.npy'
   if not many and out.suffix.lower() != '.png' or not out.absolute().parent.is_dir():
     raise ValueError(f'--out={OUT.value}: name a .png or .npy file, or a folder/, in a folder that exists')
   if many and MODE.value != 'sample':
@@ -55,7 +56,7 @@ def main():
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   if many:
-    return write_many(model, out, images, sample)
+    return write_many(model, out, folder, images, sample)
   size = model.config['data']['image_size']
   scale = SCALE.value or max(1, 64 // size)
   given = dict(labels=LABELS.value, attributes=attributes())
@@ -76,7 +77,7 @@ def main():
   return 0
 
 
-def write_many(model, out, images, sample):
+def write_many(model, out, folder, images, sample):
   """0, after writing --n samples to an .npy file or a folder."""
   n, about = N.value or 64, model.about
   asked = dict(labels=LABELS.value, attributes=attributes(), seed=SEED.value)
@@ -84,7 +85,7 @@ def write_many(model, out, images, sample):
   kind = dict(none='', label='labels', attributes='attributes')[about['condition']]
   # A second pass, in place of keeping them: conditions cost next to nothing.
   rows = (c for c in sample.conditions(about, n, BATCH.value, **asked) if c is not None)
-  if out.suffix.lower() != '.npy' or out.is_dir():
+  if folder:
     images.save_pngs(out, parts, n, sample.table_rows(about, images.png_names(n), rows))
     print(f'{out}/: {n} PNGs, by the EMA weights of step {model.step}')
     return 0
@@ -119,6 +120,8 @@ def interpolated(model, sample, given):
   if IMAGES.value:
     originals, known = sample.pictures_of(model, IMAGES.value, 2 * n, **given)
     n = len(originals) // 2
+    if not n:
+      raise ValueError(f'--images={IMAGES.value}: an interpolation goes from one image to another, and here is one')
     ends, known = (originals[0:2 * n:2], originals[1:2 * n:2]), {k: v[0:2 * n:2] for k, v in known.items()}
   else:
     z = sample.latents(2 * n, model.latent_size, SEED.value)

@@ -446,6 +446,45 @@ def found(folder):
   return {p.name: np.unique(np.load(p)).tolist() for p in folder.iterdir()}
 
 
+def never(images):
+  raise AssertionError('asked for images before it was sure that they can be written')
+  yield images
+
+
+def test_npy_files_are_claimed_before_the_first_image(tmp_path):
+  x = np.zeros((2, 3, 3, 1), np.uint8)
+  pair = lambda name: [(tmp_path / 'x.npy', never(x), x.shape, 'uint8'), (tmp_path / name, [[0, 0]], (2,), 'int32')]
+  for folder in ('y.npy', 'y.npy.part', 'x.npy'):
+    (tmp_path / folder).mkdir()
+    with pytest.raises(OSError, match='[xy].npy cannot be written'):
+      images.save_npys(pair('y.npy'))
+    (tmp_path / folder).rmdir()
+  with pytest.raises(OSError, match='File name too long'):
+    images.save_npys(pair('y' * 251 + '.npy'))
+
+  def meanwhile():
+    with pytest.raises(OSError, match='x.npy is being written by another process'):
+      images.save_npy(tmp_path / 'x.npy', never(x), x.shape)
+    yield x
+
+  images.save_npy(tmp_path / 'x.npy', meanwhile(), [np.int64(2), 3, 3, 1])
+  assert np.load(tmp_path / 'x.npy').shape == x.shape and [p.name for p in tmp_path.iterdir()] == ['x.npy']
+
+
+def test_a_folder_behind_a_link_gets_the_pictures(tmp_path):
+  (tmp_path / 'there').mkdir()
+  (tmp_path / 'link').symlink_to(tmp_path / 'there')
+  x = np.zeros((2, 3, 3, 1), np.uint8)
+  images.save_pngs(tmp_path / 'link', [x], 2)
+  assert len(list((tmp_path / 'there').iterdir())) == 2
+  for n in (1, 3):
+    with pytest.raises(ValueError, match='were announced, but 2 came'):
+      images.save_pngs(tmp_path / 'other', [x], n)
+  assert not (tmp_path / 'other').exists()
+  with pytest.raises(ValueError, match='root of a disk'):
+    images.save_pngs('/proc', never(x), 2)
+
+
 def test_npy_files_that_belong_together_come_together(tmp_path):
   images.save_npys(pair(tmp_path, 1))
   one, two = pair(tmp_path, 2)

@@ -264,6 +264,21 @@ def test_the_convolution_and_its_gradients_are_those_of_lax(monkeypatch, k, stri
   close(twice(own), twice(native), 1e-4)
 
 
+def test_empty_arrays_and_what_the_convolution_does_not_have():
+  nothing, kernel = jnp.zeros((0, 8, 8, 5)), jnp.ones((5, 5, 5, 3))
+  same = lambda x, kernel: layers.conv(x, kernel, (1, 1), ((2, 2), (2, 2)))
+  up = lambda x, kernel: layers.conv_transpose(x, kernel, (2, 3))
+  for f, side in ((same, 8), (up, 16)):
+    assert f(nothing, kernel).shape == (0, side, side, 3)
+    assert not any(a.any() for a in jax.grad(lambda *a: f(*a).sum(), (0, 1))(nothing, kernel))
+  small, four = jnp.ones((2, 5, 3, 5)), jnp.ones((4, 4, 5, 3))  # VALID: there is no output
+  assert jax.grad(lambda x: layers.conv(x, four, (2, 2), 'VALID').sum())(small).shape == small.shape
+  for own in (dict(kernel_dilation=2), dict(feature_group_count=5)):
+    net = nn.Conv(5, (3, 3), conv_general_dilated=layers.conv_of_linen, **own)
+    with pytest.raises(ValueError, match='neither dilations nor groups'):
+      net.init(jax.random.key(0), jnp.ones((1, 8, 8, 5)))
+
+
 def test_the_form_of_a_convolution_is_that_of_the_backend(monkeypatch):
   x, kernel, image = (jnp.ones(shape) for shape in ((2, 8, 8, 6), (5, 5, 6, 8), (5, 5, 6, 3)))
   up = lambda: str(jax.make_jaxpr(lambda x, v: layers.conv_transpose(x, v, (2, 3)))(x, kernel))

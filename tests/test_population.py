@@ -197,6 +197,26 @@ def test_a_signal_saves_all_members_and_the_same_call_goes_on(whole, tmp_path):
     same_run(workdir / name, tmp_path / 'cut' / name, 4, rtol=0, atol=0)
 
 
+def test_a_damaged_member_does_not_send_all_back_to_the_start(whole):
+  configs, workdir = whole
+  homes = [workdir / name for name in configs]
+  for home in homes:
+    assert checkpoint.steps(home) == [2, 4]
+    (home / 'checkpoints' / '2.json').unlink()
+  largest = max((homes[1] / 'checkpoints' / '4').rglob('*'), key=lambda p: p.is_file() and p.stat().st_size)
+  largest.write_bytes(b'x' + largest.read_bytes()[1:])
+  with pytest.raises(ValueError, match='every checkpoint that all members have is damaged'):
+    population.train(configs, workdir, say=lambda _: None)
+  assert checkpoint.steps(homes[0]) == [4]
+
+
+def test_a_run_does_not_settle_in_the_folder_of_a_population(whole):
+  configs, workdir = whole
+  with pytest.raises(ValueError, match='is the folder of a population'):
+    train.train(list(configs.values())[0], workdir)
+  assert not (workdir / 'config.json').exists()
+
+
 def test_it_goes_on_from_what_all_members_have(whole, tmp_path):
   """As after kill -9 while the last checkpoints were written."""
   configs, workdir = whole
@@ -241,6 +261,12 @@ def test_members_must_be_alike_in_all_else(tmp_path):
     population.train(members_of('vae_dis', {}, **{'first.steps': 2}), tmp_path)
   with pytest.raises(ValueError, match='twice'):
     members_of('vae', {}, seeds='00')
+  with pytest.raises(ValueError, match='kl_1e-1 is asked for twice: it is seed_0,kl_0.1'):
+    members_of('vae', {'method.encoder.kl': ['0.1', '1e-1']}, seeds='0')
+  with pytest.raises(ValueError, match='cannot be the name of a folder'):
+    members_of('vae', {'method.encoder.kl': ['0.1#/../../elsewhere']}, seeds='0')
+  with pytest.raises(ValueError, match='give a finite number'):
+    members_of('vae', {'method.encoder.kl': ['1' + 320 * '0']}, seeds='0')
   assert not list(tmp_path.iterdir())
 
 

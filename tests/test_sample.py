@@ -173,13 +173,15 @@ def test_samples_as_files(tmp_path):
   assert images.shape == (300, 16, 16, 1) and images.dtype == np.uint8 and labels.dtype == np.int32
   np.testing.assert_array_equal(labels, np.arange(300) % 10)
   written(workdir, f'{tmp_path}/pictures/', '--n=70', '--labels=d,0')
+  written(workdir, f'{tmp_path}/pictures.npy/', '--n=1')
+  assert [p.name for p in (tmp_path / 'pictures.npy').glob('*.png')] == ['0000.png']
   from vaegan_jax import data  # a folder of samples can be trained on
   again = data.load('folder', path=str(tmp_path / 'pictures'), image_size=16, channels=1, cache_dir=str(tmp_path / 'cache'))
   assert again.class_names == ['an, apple', 'd'] and again.labels.tolist() == [1, 0] * 35
   np.testing.assert_array_equal(again.images, restore(workdir).sample(70, labels=[3, 0]))
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['cache', 'pictures', 'run', 'x.npy', 'x_labels.npy']
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['cache', 'pictures', 'pictures.npy', 'run', 'x.npy', 'x_labels.npy']
   (tmp_path / 'y.npy.part').mkdir()  # images that cannot be written: no labels alone
-  with pytest.raises(AssertionError, match='y.npy.part'):
+  with pytest.raises(AssertionError, match='y.npy cannot be written'):
     written(workdir, tmp_path / 'y.npy', '--n=70')
   assert not (tmp_path / 'y_labels.npy').exists()
 

@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import math
+import re
 from typing import NamedTuple
 
 import jax
@@ -181,12 +182,11 @@ def with_settings(config, settings, told='--set={}={}'):
       raise ValueError(f'{told.format(path, value)}: the config has no such field{closest(path, known)}')
     kind = type(known[path])
     wrong = f'{told.format(path, value)}: give {KINDS.get(kind, kind.__name__)}'
-    if isinstance(value, str) and kind is not str:
-      try:
-        value = ast.literal_eval(value)
-      except (ValueError, SyntaxError) as e:
-        raise ValueError(wrong) from e
-    value = kind(value) if (kind, type(value)) in ((float, int), (tuple, list)) else value
+    try:
+      value = ast.literal_eval(value) if isinstance(value, str) and kind is not str else value
+      value = kind(value) if (kind, type(value)) in ((float, int), (tuple, list)) else value
+    except (ValueError, SyntaxError, OverflowError, MemoryError, RecursionError) as e:
+      raise ValueError(wrong) from e
     if type(value) is not kind:
       raise ValueError(wrong)
     changed.update_from_flattened_dict({path: value})
@@ -209,11 +209,14 @@ def members(config, seeds, values):
   shown = lambda path: path.split('.')[-1] if sum(p.split('.')[-1] == path.split('.')[-1] for p in paths) == 1 \
       else '.'.join(path.split('.')[-2:])
   for combination in itertools.product(seeds, *values.values()):
-    name = ','.join(f'{shown(path)}_{text.strip()}' for path, text in zip(paths, combination))
-    if name in made:
-      raise ValueError(f'{name} is asked for twice')
     of_seed = with_settings(config, {'seed': combination[0]}, '--seeds={1}')
-    made[name] = with_settings(of_seed, dict(zip(values, combination[1:])), '--vary={}={}')
+    member = with_settings(of_seed, dict(zip(values, combination[1:])), '--vary={}={}')
+    name = ','.join(f'{shown(path)}_{text.strip()}' for path, text in zip(paths, combination))
+    if not re.fullmatch(r'[\w.,+-]+', name):
+      raise ValueError(f'{name} cannot be the name of a folder: write its values as plain numbers')
+    if same := next((n for n, other in made.items() if dict(fields(other)) == dict(fields(member))), None):
+      raise ValueError(f'{name} is asked for twice' + (f': it is {same}' if same != name else ''))
+    made[name] = member
   return made
 
 

@@ -26,7 +26,7 @@ def run(main, *, needs=None):
     app.define_help_flags()
     read_flags(sys.argv)
     for name, message in (needs or {}).items():
-      if value_of(name) is None:
+      if value_of(name) in (None, ''):
         raise ValueError(message)
     code = main()
   except (ValueError, OSError, FloatingPointError) as e:

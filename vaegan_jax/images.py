@@ -2,7 +2,9 @@
 
 Outside the program an image is uint8 [H, W, C], inside it is float32 x / 127.5 - 1 in [-1, 1].
 """
+import contextlib
 import csv
+import fcntl
 import io
 import itertools
 import math
@@ -244,32 +246,51 @@ def save_npys(files):
   """Writes .npy files that belong together: [(path, arrays [b, ...], one after the other, shape, dtype)].
 
   All or none, on one disk: until all are there each is called PATH.part, and a stop while they take their names leaves
-  at worst the first one alone, never an old one beside a new one. OSError, with nothing written, where the disk has
-  no room.
+  at worst the first one alone, never an old one beside a new one. OSError, before the first array is asked for, where
+  the disk has no room, a file cannot be written, or another process writes it.
   """
-  files = [(pathlib.Path(path), parts, tuple(shape), np.dtype(dtype)) for path, parts, shape, dtype in files]
+  files = [(pathlib.Path(path), parts, tuple(map(int, shape)), np.dtype(dtype)) for path, parts, shape, dtype in files]
   temporary = {path: path.with_name(path.name + '.part') for path, *_ in files}
   first, *others = temporary
   check_room(first, sum(math.prod(shape) * dtype.itemsize for *_, shape, dtype in files), temporary.values())
-  try:
+  with contextlib.ExitStack() as claims:
+    opened = {path: claims.enter_context(claimed(path, part)) for path, part in temporary.items()}
     for path, parts, shape, dtype in files:
-      with open(temporary[path], 'wb') as file:
-        header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
-        np.lib.format.write_array_header_1_0(file, header)
-        size = file.tell() + math.prod(shape) * dtype.itemsize
-        for part in parts:
-          # Not through a memory map, in which a full disk kills the process by SIGBUS.
-          file.write(np.ascontiguousarray(part, dtype).data)
-        if file.tell() != size:
-          raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
-        file.flush()
-        os.fsync(file.fileno())
+      file = opened[path]
+      header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
+      np.lib.format.write_array_header_1_0(file, header)
+      size = file.tell() + math.prod(shape) * dtype.itemsize
+      for part in parts:
+        # Not through a memory map, in which a full disk kills the process by SIGBUS.
+        file.write(np.ascontiguousarray(part, dtype).data)
+      if file.tell() != size:
+        raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
+      file.flush()
+      os.fsync(file.fileno())
     for path in others:
       path.unlink(missing_ok=True)
     for path in temporary:
       os.replace(temporary[path], path)
-  finally:
-    for part in temporary.values():
+
+
+@contextlib.contextmanager
+def claimed(path, part):
+  """The file `part`, open and empty, for this process alone; it is to be renamed to `path`, or goes in the end."""
+  try:
+    if path.is_dir():
+      raise OSError('it is a folder')
+    file = open(part, 'ab')
+  except OSError as e:
+    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      raise OSError(f'{path} is being written by another process: wait for it, or name another file') from e
+    file.truncate(0)  # what a killed run left
+    try:
+      yield file
+    finally:
       part.unlink(missing_ok=True)
 
 
@@ -287,7 +308,9 @@ def save_pngs(folder, parts, n, table=()):
 
   Raises ValueError where the folder holds anything already.
   """
-  folder, names = pathlib.Path(folder), png_names(n)
+  folder, names, count = pathlib.Path(folder).resolve(), png_names(n), 0  # what links point to is what is renamed
+  if folder.is_mount():
+    raise ValueError(f'{folder} is the root of a disk: name a folder in it')
   if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
     raise ValueError(f'{folder} is not an empty folder: name another')
   temporary = folder.with_name(folder.name + '.part')
@@ -295,8 +318,11 @@ def save_pngs(folder, parts, n, table=()):
     raise ValueError(f'{temporary} was left by a killed run, or is being written by another: remove it')
   temporary.mkdir()
   try:
-    for image in itertools.chain.from_iterable(parts):
-      Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(temporary / next(names), 'PNG')
+    for count, image in enumerate(itertools.chain.from_iterable(parts), 1):
+      if count <= n:
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(temporary / next(names), 'PNG')
+    if count != n:
+      raise ValueError(f'{folder}: {n} images were announced, but {count} came')
     rows = iter(table)
     if first := next(rows, None):
       with open(temporary / 'labels.csv', 'w', newline='') as file:

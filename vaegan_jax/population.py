@@ -87,6 +87,9 @@ def common_step(members, workdir, strict=False):
       raise ValueError(f'checkpoint {step} is damaged: {damage[0]}')
     logging.warning('a checkpoint %d is damaged and is passed over: %s', step, damage[0])
   else:
+    if set.intersection(*map(set, there.values())):
+      raise ValueError(f'every checkpoint that all members have is damaged, such as {damage[0]}: restore the folder from a '
+                       'backup, or begin anew in another workdir')
     step = 0
   for m in members:
     if max(there[m.name], default=0) > m.config.steps:

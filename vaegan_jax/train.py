@@ -104,6 +104,8 @@ def start_of(config, workdir, strict, start=None):
   Raises ValueError if the workdir holds another config's run, or only damaged checkpoints.
   """
   path = workdir / 'config.json'
+  if (workdir / 'population.json').exists():
+    raise ValueError(f'{workdir} is the folder of a population: name that of one of its members, or another')
   if path.exists():
     try:
       then = json.loads(path.read_text())

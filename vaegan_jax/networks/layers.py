@@ -161,7 +161,7 @@ def _forward(x, kernel, strides, padding):
     return _strided(x, kernel, strides, pads)
   shifted = [jnp.pad(kernel, [(0, 0), (i, COLUMNS - 1 - i), (0, 0), (0, 0)]) for i in range(COLUMNS)]
   y = _strided(x, jnp.concatenate(shifted, -1), (1, COLUMNS), pads)
-  return y.reshape(*y.shape[:2], width, -1)
+  return y.reshape(*y.shape[:2], width, kernel.shape[-1])
 
 
 def _upsampled(x, kernel, padding):
@@ -187,7 +187,7 @@ def _upsampled(x, kernel, padding):
     columns = [_strided(x, kernel[row_taps, taps], (1, 1), (above, beside))
                for taps, beside in (every_other(1, start) for start in (0, 1))]
     rows.append(jnp.stack(columns, 3))
-  return jnp.stack(rows, 2).reshape(len(x), *sizes, -1)
+  return jnp.stack(rows, 2).reshape(len(x), *sizes, kernel.shape[-1])
 
 
 def _pads(x, kernel, strides, padding):
@@ -206,7 +206,7 @@ def _adjoint_pads(x, kernel, strides, padding, g):
 
 def _input_gradient(x, kernel, strides, padding, g):
   """The gradient by x of <_strided(x, kernel), g>."""
-  if jax.default_backend() != 'cpu' or strides not in ((1, 1), (2, 2)):
+  if jax.default_backend() != 'cpu' or strides not in ((1, 1), (2, 2)) or not g.size:
     return jax.vjp(lambda v: _strided(v, kernel, strides, padding), x)[1](g)[0]
   pads = _adjoint_pads(x, kernel, strides, padding, g)
   if strides == (1, 1):
@@ -235,7 +235,7 @@ def conv(x, kernel, strides, padding):
   """[B, H', W', out]: the convolution of x [B, H, W, in] by kernel [k, k, in, out].
 
   strides (two numbers) and padding (two pairs, or 'SAME') as for lax.conv_general_dilated, whose
-  numbers this gives; it and its gradients are had as is fastest. Reverse mode only, of any order.
+  numbers this gives (where x is finite); it and its gradients are had as is fastest. Reverse mode only, of any order.
   """
   return _forward(x, kernel, strides, padding)
 
@@ -259,8 +259,10 @@ def _conv_backward(strides, padding, residuals, g):
 conv.defvjp(_kept(conv), _conv_backward, symbolic_zeros=True)
 
 
-def conv_of_linen(x, kernel, strides, padding, **rest):
-  """conv in the form that nn.Conv takes as its conv_general_dilated."""
+def conv_of_linen(x, kernel, strides, padding, lhs_dilation=None, rhs_dilation=None, feature_group_count=1, **rest):
+  """conv in the form that nn.Conv takes as its conv_general_dilated; ValueError for dilations and groups."""
+  if feature_group_count != 1 or any(set(d or {1}) != {1} for d in (lhs_dilation, rhs_dilation)):
+    raise ValueError('layers.conv has neither dilations nor groups: leave conv_general_dilated out of this nn.Conv')
   return conv(x, kernel, tuple(strides), padding if isinstance(padding, str) else tuple(map(tuple, padding)))
 
 
