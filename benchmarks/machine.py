@@ -9,14 +9,18 @@ import numpy as np
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
+def processor():
+  """The processor's name, as the system tells it."""
+  about = pathlib.Path('/proc/cpuinfo')
+  lines = about.read_text().splitlines() if about.exists() else []
+  return next((t.split(':')[1].strip() for t in lines if t.startswith('model name')), platform.machine())
+
+
 def line():
   """'2 x AMD EPYC, cpu, JAX 0.10.2, 2026-11-24': cores, processor, what JAX runs on, version, day."""
   import jax  # after the flags that it reads when it starts
-  about = pathlib.Path('/proc/cpuinfo')
-  lines = about.read_text().splitlines() if about.exists() else []
-  cpu = next((t.split(':')[1].strip() for t in lines if t.startswith('model name')), platform.machine())
   kind = jax.devices()[0].device_kind
-  return f'{CORES} x {cpu}, {jax.device_count()} {kind} device(s), JAX {jax.__version__}, {datetime.date.today()}'
+  return f'{CORES} x {processor()}, {jax.device_count()} {kind} device(s), JAX {jax.__version__}, {datetime.date.today()}'
 
 
 def spread(values, form=',.1f'):

@@ -194,11 +194,6 @@ def run_one(name, line):
   return dict(json.loads(records[-1]), peak_mib=usage.ru_maxrss / 1024)
 
 
-def spread(values, digits=2):
-  """'median (least to largest)'."""
-  return f'{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})'
-
-
 def compare():
   """Prints the speeds of all ways, and ours over the twin's."""
   lines, records = ways(), {}
@@ -206,24 +201,23 @@ def compare():
     for name, line in lines.items():
       records.setdefault(name, []).append(run_one(name, line))
   of = lambda name, field: [r[field] for r in records[name]]
-  cpu = next((t.split(':')[1].strip() for t in open('/proc/cpuinfo') if t.startswith('model name')), platform.machine())
   versions = {f'{k} {r[0][k]}' for r in records.values() for k in ('jax', 'torch') if k in r[0]}
   kinds = {r[0].get('gpu', r[0].get('device')) for r in records.values()} - {'cpu'}
-  print(f'{CORES.value} cores of {cpu}, {", ".join(sorted(kinds | versions))}, Python {platform.python_version()}, '
+  print(f'{CORES.value} cores of {machine.processor()}, {", ".join(sorted(kinds | versions))}, Python {platform.python_version()}, '
         f'{datetime.date.today()}; {DTYPE.value}, batch {BATCH_SIZE.value}, {REPEATS.value} repeats of {STEPS.value} steps, '
         f'load average {os.getloadavg()[0]:.1f}\n')
   print('| way | images/s | processor seconds per step | seconds to compile and warm up | peak memory, MiB |\n|---|---|---|---|---|')
   for name in records:
-    print(f'| {name} | {spread(of(name, "images_per_s"))} | {spread(of(name, "cpu_s_median"))} | '
-          f'{spread(of(name, "warmup_s"), 0)} | {max(of(name, "peak_mib")):.0f} |')
+    print(f'| {name} | {machine.spread(of(name, "images_per_s"), ".2f")} | {machine.spread(of(name, "cpu_s_median"), ".2f")} | '
+          f'{machine.spread(of(name, "warmup_s"), ".0f")} | {max(of(name, "peak_mib")):.0f} |')
   twins = [name for name in records if name.startswith('PyTorch')]
   if twins:
     print('\n| ours over | times as fast by the clock | times less processor time |\n|---|---|---|')
   for ours in [name for name in records if name not in twins]:
     for twin in twins:
       ratio = lambda field, one, other: [a / b for a, b in zip(of(one, field), of(other, field))]
-      print(f'| {ours}, over {twin} | {spread(ratio("images_per_s", ours, twin))} | '
-            f'{spread(ratio("cpu_s_median", twin, ours))} |')
+      print(f'| {ours}, over {twin} | {machine.spread(ratio("images_per_s", ours, twin), ".2f")} | '
+            f'{machine.spread(ratio("cpu_s_median", twin, ours), ".2f")} |')
 
 
 def to_ours(layer, network, value):
@@ -356,7 +350,8 @@ def main():
     os.environ.setdefault('JAX_PLATFORMS', DEVICE.value)
   if CHECK.value:
     return check(CHECK.value)
-  for wanted, function in ((CEILINGS.value, ceilings), (PROFILE.value, lambda: [profile(c) for c in OURS.value]), (ONE.value, lambda: measure(ONE.value))):
+  for wanted, function in ((CEILINGS.value, ceilings), (PROFILE.value, lambda: [profile(c) for c in OURS.value]),
+                           (ONE.value, lambda: measure(ONE.value))):
     if wanted:
       function()
       return 0

@@ -11,7 +11,6 @@ or in a square torus.
 """
 import os
 import pathlib
-import re
 import sys
 import time
 from unittest import mock
@@ -71,7 +70,7 @@ def main():
     begun = time.monotonic()
     with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
       program = compiled(method, cores)
-    sizes = [scaling.all_reduces(line)[1] / 1e6 for line in program.as_text().splitlines() if re.search(r' all-reduce(-start)?\(', line)]
+    sizes = [size / 1e6 for number, size in map(scaling.all_reduces, program.as_text().splitlines()) if number]
     large, small = [s for s in sizes if s >= 1], [s for s in sizes if s < 1]
     memory = program.memory_analysis()
     print(f'| {method} | {len(large)} | {sum(large):.1f} | {len(small)} | {sum(small):.2f} | {memory.argument_size_in_bytes / 2**20:.0f} | '

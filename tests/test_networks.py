@@ -262,6 +262,11 @@ def test_the_convolution_and_its_gradients_are_those_of_lax(monkeypatch, k, stri
   jax.tree.map(close, *(jax.jit(sines(f))(x, kernel) for f in (own, native)))
   twice = lambda f: jax.jit(jax.grad(lambda x: jnp.sum(sines(f)(x, kernel)[0] ** 2)))(x)
   close(twice(own), twice(native), 1e-4)
+  count = lambda: str(jax.make_jaxpr(lambda x, g: layers._weight_gradient(x, kernel, (strides, strides), padding, g))(
+      x, native(x, kernel))).count('conv_general_dilated[')
+  chunked = count()
+  monkeypatch.setattr(layers, 'CHUNK', len(x))
+  assert k == 1 or chunked == 2 * count()
 
 
 def test_empty_arrays_and_what_the_convolution_does_not_have():

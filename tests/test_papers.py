@@ -81,15 +81,16 @@ def test_weight_decay_is_coupled_and_spares_biases():
     ('vae_gan', 'joint', 64, 16.1, 3.8), ('vae_gan', 'apart', 64, 14.7, 3.4), ('vae_gan_released', 'apart', 64, 12.1, 2.9),
     ('vae_gan_february', 'joint', 64, 18.5, 4.4), ('cvae_gan', 'apart', 16, 0.56, 2.75)])
 def test_flops_of_a_step(name, critics, image_size, gflop, forwards):
-  """GFLOP per image and forward passes with the published widths, optimizers and moving average included; within 3 %
-  of the least by hand (2 % but for layers._forward): no second forward pass, and nothing pulled through a network that no row needs."""
+  """GFLOP per image and forward passes with the published widths, optimizers and moving average included; within 2 %
+  of the least by hand: no second forward pass, and nothing pulled through a network that no row needs. At 16x16 within
+  3 %: there the zeros of layers._forward are a larger part."""
   model, table, config = arithmetic.setting(name, critics, image_size=image_size)
   step, forward, _ = arithmetic.by_xla(name, model, table, config, 64, compiled=False)
   least, words = arithmetic.by_hand(arithmetic.costs(model, config, arithmetic.classes(name)), arithmetic.passes(model, table))
   print(f'{name}: step {step / 1e9:.2f} GFLOP per image, {step / forward:.2f} forward passes, least {least / 1e9:.2f} ({words})')
   assert step <= gflop * 1e9
   assert step <= forwards * forward
-  assert 0.99 * least <= step <= 1.03 * least
+  assert 0.99 * least <= step <= (1.03 if image_size == 16 else 1.02) * least
 
 
 def test_least_passes_by_hand():

@@ -205,7 +205,7 @@ def members(config, seeds, values):
       raise ValueError(f'--vary={path}: '
                        + ('give each of its values a run of its own; ' if path in known else 'the config has no such field; ')
                        + f'what can vary inside one program is {", ".join(allowed)}{closest(path, allowed)}')
-  paths, made = ['seed', *values], {}
+  paths, made, named = ['seed', *values], {}, {}  # named: {values: name}
   shown = lambda path: path.split('.')[-1] if sum(p.split('.')[-1] == path.split('.')[-1] for p in paths) == 1 \
       else '.'.join(path.split('.')[-2:])
   for combination in itertools.product(seeds, *values.values()):
@@ -214,7 +214,9 @@ def members(config, seeds, values):
     name = ','.join(f'{shown(path)}_{text.strip()}' for path, text in zip(paths, combination))
     if not re.fullmatch(r'[\w.,+-]+', name):
       raise ValueError(f'{name} cannot be the name of a folder: write its values as plain numbers')
-    if same := next((n for n, other in made.items() if dict(fields(other)) == dict(fields(member))), None):
+    own = dict(fields(member))
+    same = named.setdefault(tuple(own[path] for path in paths), name)
+    if name in made or same != name:
       raise ValueError(f'{name} is asked for twice' + (f': it is {same}' if same != name else ''))
     made[name] = member
   return made

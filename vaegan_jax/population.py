@@ -27,7 +27,7 @@ from vaegan_jax import data as datasets
 from vaegan_jax import model as wiring
 from vaegan_jax import train as alone
 
-FILE = 'population.json'
+FILE = alone.POPULATION
 # Losses that move centres of their own, give a network its only input, or are read by the gate.
 NEEDED_ALIKE = {'kl', 'match_d', 'match_c', 'real', 'fake_recon', 'fake_prior'}
 

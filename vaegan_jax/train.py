@@ -25,6 +25,7 @@ from vaegan_jax import images
 from vaegan_jax import sample
 from vaegan_jax import step as stepping
 
+POPULATION = 'population.json'  # of a folder of several runs, see population.py
 SKIPS = 10  # steps in a row without finite gradients that end a run
 AHEAD = 2  # dispatches to the devices that may be unfinished: more would only put off what a signal asks for
 AGREE_EVERY = 10  # dispatches between two moments when the hosts of a run ask each other for signals
@@ -104,7 +105,7 @@ def start_of(config, workdir, strict, start=None):
   Raises ValueError if the workdir holds another config's run, or only damaged checkpoints.
   """
   path = workdir / 'config.json'
-  if (workdir / 'population.json').exists():
+  if (workdir / POPULATION).exists():
     raise ValueError(f'{workdir} is the folder of a population: name that of one of its members, or another')
   if path.exists():
     try:
