@@ -21,36 +21,44 @@ alone, the discriminator's fake_recon), 1 for x_p, together 10. A loss of featur
 critic, which is up to 2 % of d too much. 'With taps on padding' is the same least as torch.utils.flop_counter counts
 it, to compare with the 14.7 GFLOP of the PyTorch twin of benchmarks/step.py, which has 3e + 6g + 10d.
 """
+
 import datetime
 import os
-import pathlib
-import sys
 from unittest import mock
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from absl import flags
+import numpy as np
 
-from absl import flags  # noqa: E402
-import numpy as np  # noqa: E402
-
-from vaegan_jax import command  # noqa: E402
-from vaegan_jax import methods  # noqa: E402
+from vaegan_jax import command, methods, settings
+from vaegan_jax.model import SEES, judge, make, seen_by
+from vaegan_jax.routing import reaches
+from vaegan_jax.step import (
+  Draws,
+  as_condition,
+  as_float,
+  draw,
+  init_state,
+  train_step,
+  uniform_classes,
+)
 
 METHODS = flags.DEFINE_list('methods', list(methods.METHODS), 'Rows of the table.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images of a step.', lower_bound=2)
-WIDTH = flags.DEFINE_float('width', 1., 'Factor on the published widths.')
+WIDTH = flags.DEFINE_float('width', 1.0, 'Factor on the published widths.')
 CLASSES = 10
 APART = ('vae_gan', 'vae_gan_released')  # also with the discriminator normalising its groups apart
 
 
-def setting(name, critics='', width=1., image_size=64):
+def setting(name, critics='', width=1.0, image_size=64):
   """(model, table, config) of a method for colour images; critics: how they normalise, if not by default."""
-  from configs import base
   from vaegan_jax import build
+  from vaegan_jax.configs import base
+
   config = base.get_config(name)
   config.data.image_size, config.data.channels = image_size, 3
   config.network.latent_size, config.network.width = 128, width
   config.normalise.critics = critics or config.normalise.critics
-  table = build.method(config)
+  table = settings.method(config)
   return build.model(config, classes(name), table), table, config.lock()
 
 
@@ -67,31 +75,43 @@ def by_xla(name, model, table, config, batch_size, compiled=True):
   """
   import jax
   import jax.numpy as jnp
+
   from vaegan_jax import build
-  from vaegan_jax import model as wiring
-  from vaegan_jax import step as stepping
+
   size, transformations = classes(name), build.optimizers(config, table, build.rates(config))
-  draws = stepping.Draws(config.network.latent_size, stepping.uniform_classes, size)
+  draws = Draws(config.network.latent_size, uniform_classes, size)
   like = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype)
-  batch = dict(x=like((batch_size, *[config.data.image_size] * 2, 3), jnp.uint8), **(dict(c=like((batch_size,), jnp.int32)) if size else {}))
+  batch = dict(
+    x=like((batch_size, *[config.data.image_size] * 2, 3), jnp.uint8),
+    **(dict(c=like((batch_size,), jnp.int32)) if size else {}),
+  )
   key = jax.random.key(0)
-  state = jax.eval_shape(lambda k: stepping.init_state(
-      model, transformations, k, *build.examples(config, size), config.network.latent_size), key)
+  state = jax.eval_shape(
+    lambda k: init_state(
+      model, transformations, k, *build.examples(config, size), config.network.latent_size
+    ),
+    key,
+  )
 
   def inputs(state, batch, key):
-    c = stepping.as_condition(batch.get('c'), size)
-    return c, *stepping.draw(draws, jax.random.fold_in(key, state.step), stepping.as_float(batch['x']), c)
+    c = as_condition(batch.get('c'), size)
+    return c, *draw(draws, jax.random.fold_in(key, state.step), as_float(batch['x']), c)
 
   def forward(state, batch, key):
     c, x, noise = inputs(state, batch, key)
-    fakes, terms, moved = wiring.make(model, state.params, state.stats, x, c, noise)
-    return terms, moved, wiring.judge(model, state.params, state.stats, state.centres, x, c, noise['c_p'], fakes)
+    fakes, terms, moved = make(model, state.params, state.stats, x, c, noise)
+    return (
+      terms,
+      moved,
+      judge(model, state.params, state.stats, state.centres, x, c, noise['c_p'], fakes),
+    )
 
   def gradients(state, batch, key):
     c, x, noise = inputs(state, batch, key)
-    return stepping.gradients(model, table, state.params, state.stats, state.centres, x, c, noise)
+    return gradients(model, table, state.params, state.stats, state.centres, x, c, noise)
 
-  step = stepping.train_step(model, table, transformations, draws, ema_decay=config.ema_decay)
+  step = train_step(model, table, transformations, draws, ema_decay=config.ema_decay)
+
   def count(function, compiled=False):
     lowered = jax.jit(function).lower(state, batch, key)
     return (lowered.compile() if compiled else lowered).cost_analysis()['flops'] / batch_size
@@ -105,16 +125,19 @@ def layers(function, *inputs, padding=False):
   padding: count taps on padding, too, as torch.utils.flop_counter does.
   """
   import jax
+
   found = []
 
   def convolution(p, x, kernel, y):
     numbers, taps = p['dimension_numbers'], 1
-    for i, (stride, (low, _), dilation) in enumerate(zip(p['window_strides'], p['padding'], p['lhs_dilation']), 2):
+    for i, (stride, (low, _), dilation) in enumerate(
+      zip(p['window_strides'], p['padding'], p['lhs_dilation']), 2
+    ):
       n, k, m = (a[spec[i]] for a, spec in zip((x, kernel, y), numbers))
       at = stride * np.arange(m)[:, None] + np.arange(k) - low
       on_image = (at >= 0) & (at <= dilation * (n - 1)) & (at % dilation == 0)
       taps *= (m if dilation == 1 else n) * k if padding else on_image.sum()
-    return 2. * taps * kernel[numbers.rhs_spec[0]] * kernel[numbers.rhs_spec[1]]
+    return 2.0 * taps * kernel[numbers.rhs_spec[0]] * kernel[numbers.rhs_spec[1]]
 
   def walk(jaxpr):
     for eqn in jaxpr.eqns:
@@ -122,7 +145,7 @@ def layers(function, *inputs, padding=False):
       if eqn.primitive.name == 'conv_general_dilated':
         found.append(convolution(eqn.params, *shapes))
       elif eqn.primitive.name == 'dot_general':
-        found.append(2. * np.prod(shapes[1]))
+        found.append(2.0 * np.prod(shapes[1]))
       for value in eqn.params.values():
         if hasattr(value, 'jaxpr'):
           walk(value.jaxpr)
@@ -137,13 +160,17 @@ def costs(model, config, size, **options):
   """{network: (FLOPs per image of a forward pass, those of its lowest layer)}, by `layers`."""
   import jax
   import jax.numpy as jnp
+
   from vaegan_jax import build
+
   x, c = build.examples(config, size)
   z = jnp.zeros((len(x), config.network.latent_size))
   made = {}
   for name, network in model.networks.items():
     arguments = dict(encoder=(x, c), generator=(z, c), discriminator=(x, c), classifier=(x,))[name]
-    variables = jax.eval_shape(lambda k, n=network, a=arguments: n.init(k, *a, train=False), jax.random.key(0))
+    variables = jax.eval_shape(
+      lambda k, n=network, a=arguments: n.init(k, *a, train=False), jax.random.key(0)
+    )
     apply = lambda v, n=network, a=arguments: n.apply(v, *a, train=False)
     flops = layers(apply, variables, **options)
     made[name] = sum(flops), flops[0]
@@ -152,17 +179,16 @@ def costs(model, config, size, **options):
 
 def passes(model, table):
   """{network: (passes forward, of weight gradients, of input gradients, of the lowest layer's input gradients)}."""
-  from vaegan_jax import model as wiring
-  from vaegan_jax import step as stepping
-  fakes = ''.join(k for k in 'fp' if any(
-      k in images for name in model.losses for images in wiring.SEES[name].values()))
+  fakes = ''.join(
+    k for k in 'fp' if any(k in images for name in model.losses for images in SEES[name].values())
+  )
 
   def count(network, groups, comes_by, takers):
     """groups: of images, each pulled as one; comes_by(loss, group); takers(group): makers below."""
     weights = inputs = lowest = 0
     for group in groups:
       names = [name for name in model.losses if comes_by(name, group)]
-      row = lambda n: [table.get(n, {}).get(name, 0.) for name in names]
+      row = lambda n: [table.get(n, {}).get(name, 0.0) for name in names]
       below = [row(n) for n in takers(group) if any(row(n))]
       own = [row(network)] if any(row(network)) else []
       rank = lambda rows: np.linalg.matrix_rank(np.array(rows)) if rows else 0
@@ -179,21 +205,34 @@ def passes(model, table):
     elif network == 'generator':
       # To z, the lowest layer's, only the encoder's row is pulled.
       made[network] = count(
-          network, together(fakes, model.joint_makers),
-          lambda name, group: set(group) & stepping.reaches(model, (name,)), lambda group: ['encoder'] if 'f' in group else [])
+        network,
+        together(fakes, model.joint_makers),
+        lambda name, group: set(group) & reaches(model, (name,)),
+        lambda group: ['encoder'] if 'f' in group else [],
+      )
     else:
       # Real images are targets of the losses that compare features.
-      moves = lambda name: wiring.SEES[name].get(network, '').replace('r', '' if name.startswith(('feature', 'match')) else 'r')
+      moves = lambda name: (
+        SEES[name]
+        .get(network, '')
+        .replace('r', '' if name.startswith(('feature', 'match')) else 'r')
+      )
       made[network] = count(
-          network, together(wiring.seen_by(network, model.losses), model.joint_critics and network not in model.frozen),
-          lambda name, group: set(group) & set(moves(name)),
-          lambda group: [n for n, k in (('encoder', 'f'), ('generator', 'fp')) if set(k) & set(group)])
+        network,
+        together(
+          seen_by(network, model.losses), model.joint_critics and network not in model.frozen
+        ),
+        lambda name, group: set(group) & set(moves(name)),
+        lambda group: [
+          n for n, k in (('encoder', 'f'), ('generator', 'fp')) if set(k) & set(group)
+        ],
+      )
   return made
 
 
 def by_hand(costs, passes):
   """(FLOPs per image, the sum in words: '3e + 7g + 10d') of the least that a step can do."""
-  total, words = 0., []
+  total, words = 0.0, []
   for network, (forward, weights, inputs, lowest) in passes.items():
     whole, first = costs[network]
     total += (forward + weights) * whole + inputs * (whole - first) + lowest * first
@@ -204,13 +243,20 @@ def by_hand(costs, passes):
 def main():
   os.environ['JAX_PLATFORMS'] = 'cpu'
   # With two devices layers.py takes weight gradients whole: the same FLOPs, and a smaller program.
-  os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=2'
+  os.environ['XLA_FLAGS'] = (
+    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=2'
+  )
   import jax
+
   # Dead and double work is still removed, which is all that matters to the count.
   jax.config.update('jax_disable_most_optimizations', True)
-  print(f'`python benchmarks/arithmetic.py`, batch of {BATCH_SIZE.value}, {datetime.date.today()}, JAX {jax.__version__}\n')
-  print('| method | normalised by makers, critics | step, GFLOP per image | forward pass | ratio | least by hand | '
-        'in passes | with taps on padding | after the gradients |\n|---|---|---|---|---|---|---|---|---|')
+  print(
+    f'`python benchmarks/arithmetic.py`, batch of {BATCH_SIZE.value}, {datetime.date.today()}, JAX {jax.__version__}\n'
+  )
+  print(
+    '| method | normalised by makers, critics | step, GFLOP per image | forward pass | ratio | least by hand | '
+    'in passes | with taps on padding | after the gradients |\n|---|---|---|---|---|---|---|---|---|'
+  )
   for name in METHODS.value:
     if name not in methods.METHODS:
       raise ValueError(f'--methods: {name!r} is no method: use {", ".join(methods.METHODS)}')
@@ -218,9 +264,14 @@ def main():
       model, table, config = setting(name, critics, WIDTH.value)
       step, forward, after = by_xla(name, model, table, config, BATCH_SIZE.value)
       counts = passes(model, table)
-      (least, words), (padded, _) = (by_hand(costs(model, config, classes(name), padding=p), counts) for p in (False, True))
-      print(f'| {name} | {config.normalise.makers}, {config.normalise.critics} | {step / 1e9:.2f} | {forward / 1e9:.2f} | '
-            f'{step / forward:.2f} | {least / 1e9:.2f} | {words} | {padded / 1e9:.2f} | {after() / 1e9:.3f} |', flush=True)
+      (least, words), (padded, _) = (
+        by_hand(costs(model, config, classes(name), padding=p), counts) for p in (False, True)
+      )
+      print(
+        f'| {name} | {config.normalise.makers}, {config.normalise.critics} | {step / 1e9:.2f} | {forward / 1e9:.2f} | '
+        f'{step / forward:.2f} | {least / 1e9:.2f} | {words} | {padded / 1e9:.2f} | {after() / 1e9:.3f} |',
+        flush=True,
+      )
   return 0
 
 

@@ -8,41 +8,46 @@ the devices (`on device`), and a step of VAE/GAN on a fixed batch. The three tak
 Prints medians and spread (least to largest) over the repeats, the data path's rate over the step's (to be at least
 3), and what a batch costs in per cent of a step (on the devices to be under 2).
 """
+
 import contextlib
 import itertools
 import pathlib
-import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from absl import flags
+import numpy as np
 
-from absl import flags  # noqa: E402
-import numpy as np  # noqa: E402
+from benchmarks import machine
+from vaegan_jax import command, files
 
-from benchmarks import machine  # noqa: E402
-from vaegan_jax import command  # noqa: E402
-
-SIZES = flags.DEFINE_list('sizes', ['32', '64'], 'Sides of the images in pixels; a block of lines each.')
+SIZES = flags.DEFINE_list(
+  'sizes', ['32', '64'], 'Sides of the images in pixels; a block of lines each.'
+)
 IMAGES = flags.DEFINE_integer('images', 20_000, 'Images of the set.', lower_bound=1000)
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images in a batch.', lower_bound=1)
-WIDTH = flags.DEFINE_float('width', 0.25, 'Of the networks; 1 is the paper\'s.')
-BATCHES = flags.DEFINE_integer('batches', 100, 'Of the data path, in each measurement.', lower_bound=1)
+WIDTH = flags.DEFINE_float('width', 0.25, "Of the networks; 1 is the paper's.")
+BATCHES = flags.DEFINE_integer(
+  'batches', 100, 'Of the data path, in each measurement.', lower_bound=1
+)
 STEPS = flags.DEFINE_integer('steps', 3, 'Of training, in each measurement.', lower_bound=1)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'Measurements of each, in turn.', lower_bound=1)
 
 
 def random_images(path, size):
   """uint8 [IMAGES, size, size, 3], a read-only memory map of a new file."""
-  from vaegan_jax import images
   rng, shape = np.random.default_rng(0), (IMAGES.value, size, size, 3)
-  parts = (rng.integers(0, 256, (min(1000, shape[0] - i), *shape[1:]), np.uint8) for i in range(0, shape[0], 1000))
-  images.save_npy(path, parts, shape)
+  parts = (
+    rng.integers(0, 256, (min(1000, shape[0] - i), *shape[1:]), np.uint8)
+    for i in range(0, shape[0], 1000)
+  )
+  files.save_npy(path, parts, shape)
   return np.asarray(np.load(path, mmap_mode='r'))
 
 
 def config_of(size):
-  from configs import base
+  from vaegan_jax.configs import base
+
   config = base.get_config('vae_gan')
   config.batch_size, config.network.width = BATCH_SIZE.value, WIDTH.value
   config.data.image_size, config.data.channels = size, 3
@@ -52,7 +57,9 @@ def config_of(size):
 def ways(config, dataset):
   """({way: function that takes seconds for one batch}, the step's among them), compiled and warm."""
   import jax
+
   from vaegan_jax import build
+
   phase = build.phases(config, 0)[-1]
   key = jax.random.key(0)
   state = [phase.parallel.put_state(build.init(config, 0, [phase])(key))]
@@ -91,9 +98,12 @@ def ways(config, dataset):
 
 def main():
   from vaegan_jax import data
+
   command.keep_compiled_programs()
-  print(f'VAE/GAN, width {WIDTH.value:g}, batches of {BATCH_SIZE.value}, {IMAGES.value:,} images, {REPEATS.value} repeats; '
-        f'{machine.line()}')
+  print(
+    f'VAE/GAN, width {WIDTH.value:g}, batches of {BATCH_SIZE.value}, {IMAGES.value:,} images, {REPEATS.value} repeats; '
+    f'{machine.line()}'
+  )
   for size in map(int, SIZES.value):
     with tempfile.TemporaryDirectory() as folder:
       dataset = data.Dataset('random', random_images(pathlib.Path(folder) / 'images.npy', size))
@@ -103,9 +113,16 @@ def main():
     seconds = {way: np.array([t[way] for t in taken]) for way in made}
     print(f'{size}x{size}:')
     for way, each in seconds.items():
-      print(f'  {way:10s} {machine.spread(BATCH_SIZE.value / each, ",.0f")} images/s, {machine.spread(each * 1e3, ",.2f")} ms', end='')
-      print('' if way == 'step' else f'; {machine.spread(seconds["step"] / each)} times the step\'s rate, '
-            f'a batch is {machine.spread(100 * each / seconds["step"], ".2f")} % of a step')
+      print(
+        f'  {way:10s} {machine.spread(BATCH_SIZE.value / each, ",.0f")} images/s, {machine.spread(each * 1e3, ",.2f")} ms',
+        end='',
+      )
+      print(
+        ''
+        if way == 'step'
+        else f"; {machine.spread(seconds['step'] / each)} times the step's rate, "
+        f'a batch is {machine.spread(100 * each / seconds["step"], ".2f")} % of a step'
+      )
   return 0
 
 

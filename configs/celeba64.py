@@ -8,7 +8,8 @@ Conditional methods are trained on the attributes, those of prior samples being 
 Run card: 37,500 steps of 64 images are the authors' code's at arXiv v2 (150 epochs of 250 batches); see
 the README's table of runs for how far we went.
 """
-from configs import base
+
+from vaegan_jax.configs import base
 
 
 def get_config(method='vae_gan'):

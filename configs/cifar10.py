@@ -4,7 +4,8 @@
 
 Run card: not trained to the end yet; see the README's table of runs.
 """
-from configs import base
+
+from vaegan_jax.configs import base
 
 
 def get_config(method='cvae_gan'):

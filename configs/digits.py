@@ -4,7 +4,8 @@
 
 Run card: see the README's table of runs; experiments/judge_digits.py judges conditional methods.
 """
-from configs import base
+
+from vaegan_jax.configs import base
 
 
 def get_config(method='cvae_gan'):
@@ -19,9 +20,13 @@ def get_config(method='cvae_gan'):
   row = config.method.generator
   if 'match_d' in row:  # lambda 3 and 4 are for some 16,000 features; here there are 512 and 256
     row.match_d = row.match_c = 0.02
-  if method == 'cvae':  # lambda 1 = 3 is for 49,152 pixel values; against 256 it leaves nothing to z
+  if (
+    method == 'cvae'
+  ):  # lambda 1 = 3 is for 49,152 pixel values; against 256 it leaves nothing to z
     config.method.encoder.kl = 0.5
-  if method == 'vae_dis':  # likewise: some 1,000 features of a small discriminator, where the paper has 16,384
+  if (
+    method == 'vae_dis'
+  ):  # likewise: some 1,000 features of a small discriminator, where the paper has 16,384
     config.method.encoder.kl = 0.02
     config.first.steps = 150
   config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 25, 200

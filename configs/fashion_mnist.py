@@ -5,7 +5,8 @@
 Run card: see the README's table of runs. The widths are for one GPU; --config.network.width=0.25
 trains on a CPU.
 """
-from configs import base
+
+from vaegan_jax.configs import base
 
 
 def get_config(method='cvae_gan'):

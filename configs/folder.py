@@ -6,7 +6,8 @@ JPEG, PNG, WebP, BMP and GIF of any size; the largest central square is taken an
 --config.data.image_size (16, 32, 64 or 128). Without classes choose vae_gan, vae or gan. See folders.py for
 tables of labels and attributes.
 """
-from configs import base
+
+from vaegan_jax.configs import base
 
 
 def get_config(method='cvae_gan'):

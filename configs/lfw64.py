@@ -7,7 +7,8 @@ has 250x250 images (their central 150x150 pixels are taken, as by Larsen et al.'
 
 Run card: not trained to the end yet.
 """
-from configs import base
+
+from vaegan_jax.configs import base
 
 
 def get_config(method='vae_gan'):

@@ -6,49 +6,69 @@ Prints, and writes to WORKDIR/judge_digits.json: how many of 100 samples per cla
 their class (a support vector machine fitted to the 1,500 training digits, its accuracy on the 297
 others beside it), and the mean distance of two samples of a class over that of two real digits.
 """
+
 import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from absl import flags
+import numpy as np
 
-from absl import flags  # noqa: E402
-import numpy as np  # noqa: E402
+from vaegan_jax import command, files
 
-from vaegan_jax import command  # noqa: E402
-
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run on the digits, of a conditional method.')
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of a run on the digits, of a conditional method.'
+)
 SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.')
 PER_CLASS = 100
 
 
 def main():
   from sklearn import svm
-  from vaegan_jax import checkpoint, data, sample
+
+  from vaegan_jax import data, sample
+
   model = sample.restore(WORKDIR.value)
   if model.config['data']['name'] != 'digits' or model.about['condition'] != 'label':
     raise ValueError(f'{WORKDIR.value} is no run of a conditional method on the digits')
   size = model.config['data']['image_size']
-  real, held_out = (data.load('digits', image_size=size, channels=1, split=s) for s in ('train', 'test'))
-  flat = lambda images: images.reshape(len(images), -1) / 255.
-  judge = svm.SVC(C=10.).fit(flat(real.images), real.labels)
+  real, held_out = (
+    data.load('digits', image_size=size, channels=1, split=s) for s in ('train', 'test')
+  )
+  flat = lambda images: images.reshape(len(images), -1) / 255.0
+  judge = svm.SVC(C=10.0).fit(flat(real.images), real.labels)
   own = judge.score(flat(held_out.images), held_out.labels)
   labels = np.repeat(np.arange(10), PER_CLASS)
   samples = flat(model.sample(len(labels), labels=labels, seed=SEED.value))
   right = [(judge.predict(samples[labels == k]) == k).mean() for k in range(10)]
-  spread = [distance(samples[labels == k]) / distance(flat(real.images[real.labels == k])) for k in range(10)]
-  print(f'recognised: {np.mean(right):.1%} of {len(labels)} samples of step {model.step}, '
-        f'worst class {np.argmin(right)} with {min(right):.1%} (held-out real digits: {own:.1%})')
-  print(f'distance within a class, over that of real digits: {np.mean(spread):.2f}, '
-        f'least {min(spread):.2f} of class {np.argmin(spread)}')
-  checkpoint.write_json(pathlib.Path(WORKDIR.value) / 'judge_digits.json', dict(
-      step=model.step, seed=SEED.value, recognised=np.mean(right), by_class=right, held_out_real=own,
-      spread=np.mean(spread), spread_by_class=spread))
+  spread = [
+    distance(samples[labels == k]) / distance(flat(real.images[real.labels == k]))
+    for k in range(10)
+  ]
+  print(
+    f'recognised: {np.mean(right):.1%} of {len(labels)} samples of step {model.step}, '
+    f'worst class {np.argmin(right)} with {min(right):.1%} (held-out real digits: {own:.1%})'
+  )
+  print(
+    f'distance within a class, over that of real digits: {np.mean(spread):.2f}, '
+    f'least {min(spread):.2f} of class {np.argmin(spread)}'
+  )
+  files.write_json(
+    pathlib.Path(WORKDIR.value) / 'judge_digits.json',
+    dict(
+      step=model.step,
+      seed=SEED.value,
+      recognised=np.mean(right),
+      by_class=right,
+      held_out_real=own,
+      spread=np.mean(spread),
+      spread_by_class=spread,
+    ),
+  )
   return 0
 
 
 def distance(images):
   """Mean Euclidean distance of two different rows of [N, F], in pixel values of 0..1."""
-  square = (images ** 2).sum(1)
+  square = (images**2).sum(1)
   apart = np.sqrt(np.maximum(square[:, None] + square - 2 * images @ images.T, 0))
   return apart.sum() / (len(images) * (len(images) - 1))
 

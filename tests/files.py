@@ -1,4 +1,5 @@
 """Small image files, folders and archives for the tests of data."""
+
 import collections
 import io
 import zipfile

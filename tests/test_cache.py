@@ -1,4 +1,5 @@
 """The cache: decoded once, never out of date, never damaged, safe in races."""
+
 import collections
 import io
 import logging
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.files import counted_decodes, encoded, write
-from vaegan_jax import cache, data
+from vaegan_jax import data
+from vaegan_jax.data import cache
 
 
 @pytest.fixture
@@ -67,7 +69,8 @@ def test_a_changed_folder_is_decoded_again(tmp_path, load, decodes, change):
 def test_sizes_and_channels_are_kept_apart(tmp_path, load):
   root = write(tmp_path / 'set', {'a.png': 1})
   assert {load(root, s, c).images.shape for s in (8, 16) for c in (1, 3)} == {
-      (1, s, s, c) for s in (8, 16) for c in (1, 3)}
+    (1, s, s, c) for s in (8, 16) for c in (1, 3)
+  }
 
 
 def test_scratch_takes_what_the_cache_does_not_have(tmp_path, load, decodes):
@@ -136,8 +139,13 @@ def test_a_full_disk_is_said(tmp_path, load, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_said(tmp_path):
   write(tmp_path, {'set/a.png': 1, 'file': 'x'})
   with pytest.raises(ValueError, match='cannot be written to .*--config.data.cache_dir'):
-    data.load('folder', path=str(tmp_path / 'set'), image_size=8, channels=1,
-              cache_dir=str(tmp_path / 'file'))
+    data.load(
+      'folder',
+      path=str(tmp_path / 'set'),
+      image_size=8,
+      channels=1,
+      cache_dir=str(tmp_path / 'file'),
+    )
 
 
 def test_default_cache_follows_xdg(tmp_path, monkeypatch):
@@ -148,6 +156,6 @@ def test_default_cache_follows_xdg(tmp_path, monkeypatch):
 
 def test_progress_is_logged(tmp_path, load, monkeypatch, caplog):
   caplog.set_level(logging.INFO)
-  monkeypatch.setattr(cache, 'PROGRESS_SECONDS', -1.)
+  monkeypatch.setattr(cache, 'PROGRESS_SECONDS', -1.0)
   load(write(tmp_path / 'set', {'a.png': 1, 'b.png': 2}))
   assert '2 of 2 images' in caplog.text and 'images/s' in caplog.text

@@ -1,27 +1,27 @@
 """Mistakes: each is told in one line that names the culprit and the remedy, with exit code 2, before
 anything is compiled or written."""
+
 import pathlib
 import subprocess
 import sys
 import time
 
-from configs import base
 import jax
-from PIL import Image
 import numpy as np
+from PIL import Image
 import pytest
 
-from vaegan_jax import build
-from vaegan_jax import command
-from vaegan_jax import methods
-from vaegan_jax import train
+from vaegan_jax import build, command, methods, settings
+from vaegan_jax.configs import base
+from vaegan_jax.runs import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = '--config=configs/digits.py:cvae_gan'
 
 
 def digits(method='cvae_gan', **changes):
-  from configs import digits as file
+  from vaegan_jax.configs import digits as file
+
   config = file.get_config(method)
   config.batch_size = 8
   for path, value in changes.items():
@@ -30,20 +30,35 @@ def digits(method='cvae_gan', **changes):
 
 
 def run(script, *arguments):
-  return subprocess.run([sys.executable, f'experiments/{script}.py', *map(str, arguments)], cwd=ROOT, text=True,
-                        capture_output=True, timeout=120)
+  return subprocess.run(
+    [sys.executable, f'experiments/{script}.py', *map(str, arguments)],
+    cwd=ROOT,
+    text=True,
+    capture_output=True,
+    timeout=120,
+  )
 
 
-@pytest.mark.parametrize('arguments,words', [
+@pytest.mark.parametrize(
+  'arguments,words',
+  [
     ([], ['--config is missing', '--config=configs/digits.py:cvae_gan']),
     ([DIGITS], ['--workdir is missing']),
     ([DIGITS, '--workdir=x', '--config.stepss=3'], ['--config.stepss', 'did you mean steps?']),
     ([DIGITS, '--workdir=x', '--config.steps=many'], ['--config.steps=many']),
-    ([DIGITS, '--workdir=x', '--config.optimizer.learning_rate=nan'], ['learning_rate=nan is not a finite number']),
-    (['--config=configs/digits.py:cvae_gam', '--workdir=x'], ["unknown method 'cvae_gam'", 'cvae_gan']),
+    (
+      [DIGITS, '--workdir=x', '--config.optimizer.learning_rate=nan'],
+      ['learning_rate=nan is not a finite number'],
+    ),
+    (
+      ['--config=configs/digits.py:cvae_gam', '--workdir=x'],
+      ["unknown method 'cvae_gam'", 'cvae_gan'],
+    ),
     (['--config=configs/nothing.py:vae', '--workdir=x'], ['configs/nothing.py']),
     ([DIGITS, '--work=x'], ["Unknown command line flag 'work'"]),
-    ([DIGITS, 'x'], ["'x' is no flag"])])
+    ([DIGITS, 'x'], ["'x' is no flag"]),
+  ],
+)
 def test_command_line(arguments, words):
   start = time.monotonic()
   done = run('train', *arguments)
@@ -54,22 +69,44 @@ def test_command_line(arguments, words):
   assert not (ROOT / 'x').exists()
 
 
-@pytest.mark.parametrize('path,value,words', [
-    ('steps', 0, 'more than 0'), ('batch_size', -5, 'more than 0'), ('batch_size', 12, '8 devices'),
-    ('ema_decay', 1., 'at most'), ('ema_decay', -.1, 'at least 0'), ('optimizer.learning_rate', 0., 'more than 0'),
-    ('optimizer.learning_rate', float('inf'), 'finite'), ('optimizer.name', 'adamm', 'did you mean adam?'),
-    ('network.width', -1., 'more than 0'), ('network.name', 'bap', 'did you mean bao?'),
+@pytest.mark.parametrize(
+  'path,value,words',
+  [
+    ('steps', 0, 'more than 0'),
+    ('batch_size', -5, 'more than 0'),
+    ('batch_size', 12, '8 devices'),
+    ('ema_decay', 1.0, 'at most'),
+    ('ema_decay', -0.1, 'at least 0'),
+    ('optimizer.learning_rate', 0.0, 'more than 0'),
+    ('optimizer.learning_rate', float('inf'), 'finite'),
+    ('optimizer.name', 'adamm', 'did you mean adam?'),
+    ('network.width', -1.0, 'more than 0'),
+    ('network.name', 'bap', 'did you mean bao?'),
     ('network.name', 'larsen', 'has no classifier'),
-    ('data.image_size', 24, '16, 32, 64, 128'), ('data.channels', 2, '1, 3'),
-    ('data.name', 'digit', 'did you mean digits?'), ('data.condition', 'none', 'needs classes or attributes'),
-    ('data.condition', 'attributes', 'need shuffled'), ('parallel', 'xmap', 'mesh, pmap'),
-    ('dtype', 'float16', 'bfloat16'), ('normalise.critics', 'both', 'joint, apart'), ('adversarial', 'bcee', 'did you mean bce?'),
-    ('first.steps', 10, 'first phase'), ('match_c_decay', 2., 'at most'), ('keep_checkpoints', 0, 'more than 0'),
-    ('optimizer.b1', 1., 'at most 1'), ('optimizer.eps', 1e-300, 'more than'), ('method.generator.pixel', float('nan'), 'finite'),
-    ('data.split', 'trainn', 'train, test'), ('data.path', 'x', 'folder'),
-    ('accumulate', 0, 'more than 0'), ('accumulate', 2, 'batch_size=8 is no multiple of the 8 devices times'),
-    ('steps_per_dispatch', 0, 'more than 0'), ('steps_per_dispatch', 9, 'no multiple of --config.steps_per_dispatch=9'),
-    ('steps_per_dispatch', 25, 'on a CPU each of these steps is compiled')])
+    ('data.image_size', 24, '16, 32, 64, 128'),
+    ('data.channels', 2, '1, 3'),
+    ('data.name', 'digit', 'did you mean digits?'),
+    ('data.condition', 'none', 'needs classes or attributes'),
+    ('data.condition', 'attributes', 'need shuffled'),
+    ('parallel', 'xmap', 'mesh, pmap'),
+    ('dtype', 'float16', 'bfloat16'),
+    ('normalise.critics', 'both', 'joint, apart'),
+    ('adversarial', 'bcee', 'did you mean bce?'),
+    ('first.steps', 10, 'first phase'),
+    ('match_c_decay', 2.0, 'at most'),
+    ('keep_checkpoints', 0, 'more than 0'),
+    ('optimizer.b1', 1.0, 'at most 1'),
+    ('optimizer.eps', 1e-300, 'more than'),
+    ('method.generator.pixel', float('nan'), 'finite'),
+    ('data.split', 'trainn', 'train, test'),
+    ('data.path', 'x', 'folder'),
+    ('accumulate', 0, 'more than 0'),
+    ('accumulate', 2, 'batch_size=8 is no multiple of the 8 devices times'),
+    ('steps_per_dispatch', 0, 'more than 0'),
+    ('steps_per_dispatch', 9, 'no multiple of --config.steps_per_dispatch=9'),
+    ('steps_per_dispatch', 25, 'on a CPU each of these steps is compiled'),
+  ],
+)
 def test_values_are_refused_before_anything_is_written(path, value, words, tmp_path):
   config = digits()
   config.update_from_flattened_dict({path: value})
@@ -78,13 +115,17 @@ def test_values_are_refused_before_anything_is_written(path, value, words, tmp_p
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_set_too_large_for_the_devices_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_set_too_large_for_the_devices_is_refused_before_anything_is_written(
+  tmp_path, monkeypatch
+):
   config = digits(data__on_device=True)
   size = 1500 * 16 * 16 + 1500 * 4
   monkeypatch.setattr(build.devices, 'free_bytes', lambda: 2 * size)
   build.check_memory(config, build.dataset(config))
   monkeypatch.setattr(build.devices, 'free_bytes', lambda: 2 * size - 1)
-  with pytest.raises(ValueError, match='--config.data.on_device=True: digits .train. takes 0.00 GiB on each device'):
+  with pytest.raises(
+    ValueError, match='--config.data.on_device=True: digits .train. takes 0.00 GiB on each device'
+  ):
     train.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
   monkeypatch.setattr(build.devices, 'free_bytes', lambda: None)  # nobody knows
@@ -93,27 +134,32 @@ def test_a_set_too_large_for_the_devices_is_refused_before_anything_is_written(t
 
 def test_runs_of_before_a_field_was_added_are_the_same_runs():
   config = digits()
-  then = build.to_dict(config)
-  del then['accumulate'], then['steps_per_dispatch'], then['data']['on_device'], then['data']['augment']
-  assert build.differences(config, then) == []
+  then = settings.to_dict(config)
+  del (
+    then['accumulate'],
+    then['steps_per_dispatch'],
+    then['data']['on_device'],
+    then['data']['augment'],
+  )
+  assert settings.differences(config, then) == []
   config.accumulate = 2
-  assert build.differences(config, then) == ['accumulate: 2 now, 1 then']
+  assert settings.differences(config, then) == ['accumulate: 2 now, 1 then']
 
 
 def test_rows_are_checked_against_the_losses_there_are():
   config = digits()
   with config.unlocked():
-    config.method.generator.mach_c = 1.
+    config.method.generator.mach_c = 1.0
   with pytest.raises(ValueError, match='mach_c.*did you mean match_c'):
     build.check(config)
   config = digits()
   with config.unlocked():
-    config.method.decoder = dict(pixel=1.)
+    config.method.decoder = dict(pixel=1.0)
   with pytest.raises(ValueError, match="'decoder', which is no network"):
     build.check(config)
   config = digits()
   with config.unlocked():
-    config.method.discriminator.classify = 1.
+    config.method.discriminator.classify = 1.0
   with pytest.raises(ValueError, match='does not depend on the discriminator'):
     build.check(config)
 
@@ -151,34 +197,64 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize('script', ['train', 'sample', 'evaluate'])
 def test_help_is_help(script):
   done = run(script, '--help')
-  assert f'python experiments/{script}.py' in done.stdout and '--workdir' in done.stdout and 'rror' not in done.stderr
+  assert (
+    f'python experiments/{script}.py' in done.stdout
+    and '--workdir' in done.stdout
+    and 'rror' not in done.stderr
+  )
 
 
-@pytest.mark.parametrize('arguments,words', [
-    (['--out=x.png'], '--workdir is missing'), (['--workdir=nowhere', '--out=x.png'], 'nowhere has no checkpoint'),
-    (['--workdir=nowhere'], '--out is missing')])
+@pytest.mark.parametrize(
+  'arguments,words',
+  [
+    (['--out=x.png'], '--workdir is missing'),
+    (['--workdir=nowhere', '--out=x.png'], 'nowhere has no checkpoint'),
+    (['--workdir=nowhere'], '--out is missing'),
+  ],
+)
 def test_sampling_without_a_run(arguments, words):
   done = run('sample', *arguments)
   assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
 
-@pytest.mark.parametrize('script,arguments,words', [
-    *((f'figures/{name}', ['--workdir=nowhere', '--out=x.json'], '--out=x.json: name a .png file')
-      for name in ('bao_inpainting', 'bao_morphing', 'larsen_attributes')),
+@pytest.mark.parametrize(
+  'script,arguments,words',
+  [
+    *(
+      (f'figures/{name}', ['--workdir=nowhere', '--out=x.json'], '--out=x.json: name a .png file')
+      for name in ('bao_inpainting', 'bao_morphing', 'larsen_attributes')
+    ),
     ('figures/toy_example', ['--out=x.json'], '--out=x.json: name a .png file'),
     ('figures/larsen_attributes', ['--n=1'], '--n=1: 1 is not integer >= 2'),
     ('tables/bao_table_2', ['--generated=0'], '--generated=0: 0 is not a positive integer'),
-    ('sample', ['--workdir=nowhere', '--out=x.png', '--n=10001'], '10,001 pictures are more than the 10,000 that a .png '
-     'takes: name an .npy file or a folder/'),
-    ('sample', ['--workdir=nowhere', '--out=x.png', '--n=1001', '--mode=interpolate'], '10,010 pictures are more')])
+    (
+      'sample',
+      ['--workdir=nowhere', '--out=x.png', '--n=10001'],
+      '10,001 pictures are more than the 10,000 that a .png takes: name an .npy file or a folder/',
+    ),
+    (
+      'sample',
+      ['--workdir=nowhere', '--out=x.png', '--n=1001', '--mode=interpolate'],
+      '10,010 pictures are more',
+    ),
+  ],
+)
 def test_what_scripts_refuse_before_they_import_much(script, arguments, words):
   done = run(script, *arguments)
   assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
 
-@pytest.mark.parametrize('script,arguments,words', [
+@pytest.mark.parametrize(
+  'script,arguments,words',
+  [
     ('figures/larsen_samples', ['--set=steps=abc'], '--set=steps=abc: give a whole number'),
-    ('tables/larsen_table_2', ['--data=digits'], 'digits (train) has no attributes: take data that have some')])
+    (
+      'tables/larsen_table_2',
+      ['--data=digits'],
+      'digits (train) has no attributes: take data that have some',
+    ),
+  ],
+)
 def test_studies_that_cannot_begin(script, arguments, words, tmp_path):
   done = run(script, *arguments, '--fast', f'--workdir={tmp_path}')
   assert done.returncode == 2 and f'error: {words}' in done.stderr and not list(tmp_path.iterdir())
@@ -188,17 +264,23 @@ def test_where_a_picture_can_be_written(tmp_path):
   command.check_picture(tmp_path / 'new' / 'x.png')
   assert not list(tmp_path.iterdir())
   (tmp_path / 'file').write_text('')
-  with pytest.raises(ValueError, match='--out=.*/file/x.png: .*/file is no folder that can be written to'):
+  with pytest.raises(
+    ValueError, match='--out=.*/file/x.png: .*/file is no folder that can be written to'
+  ):
     command.check_picture(tmp_path / 'file' / 'x.png')
   (tmp_path / 'x.png').mkdir()
   with pytest.raises(ValueError, match='--out=.*/x.png: name a .png file'):
     command.check_picture(tmp_path / 'x.png')
 
 
-@pytest.mark.parametrize('file', sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem != 'base'))
+@pytest.mark.parametrize(
+  'file',
+  sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem not in ('base', '__init__')),
+)
 def test_configs_of_every_method_can_be_built(file):
   import importlib
-  module = importlib.import_module(f'configs.{file}')
+
+  module = importlib.import_module(f'vaegan_jax.configs.{file}')
   for method in methods.METHODS:
     config = module.get_config(method)
     assert config.is_locked and config.method_name == method
@@ -206,14 +288,33 @@ def test_configs_of_every_method_can_be_built(file):
     size = 10 if config.data.condition != 'none' else 0
     phases = build.phases(config, size)
     shapes = jax.eval_shape(build.init(config, size, phases), jax.random.key(0))
-    assert set(shapes.opt_state) == set(build.method(config)) | set(build.method(config.first))
-    assert build.differences(config, build.to_dict(build.from_dict(build.to_dict(config)))) == []
+    assert set(shapes.opt_state) == set(settings.method(config)) | set(
+      settings.method(config.first)
+    )
+    assert (
+      settings.differences(config, settings.to_dict(settings.from_dict(settings.to_dict(config))))
+      == []
+    )
 
 
 def test_base_config_names_only_fields_that_are_checked_or_free():
   """A field that is added to the base must be given its allowed values, or be named here as free."""
-  free = {'method_name', 'first.method_name', 'data.name', 'data.path', 'data.label_table', 'data.data_dir',
-          'data.cache_dir', 'data.download', 'data.split', 'data.held_out', 'data.attributes', 'data.flip',
-          'data.on_device', 'network.conditional_discriminator', 'gate.on'}
-  for path, _ in build.fields(base.get_config('cvae_gan')):
-    assert path in build.ALLOWED or path in free or path.startswith('method.'), path
+  free = {
+    'method_name',
+    'first.method_name',
+    'data.name',
+    'data.path',
+    'data.label_table',
+    'data.data_dir',
+    'data.cache_dir',
+    'data.download',
+    'data.split',
+    'data.held_out',
+    'data.attributes',
+    'data.flip',
+    'data.on_device',
+    'network.conditional_discriminator',
+    'gate.on',
+  }
+  for path, _ in settings.fields(base.get_config('cvae_gan')):
+    assert path in settings.ALLOWED or path in free or path.startswith('method.'), path

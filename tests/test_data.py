@@ -1,4 +1,5 @@
 """Requests, order, batches and prefetching; the order of examples never changes."""
+
 import hashlib
 import os
 import subprocess
@@ -12,12 +13,17 @@ import pytest
 from vaegan_jax import data
 
 
-@pytest.mark.parametrize('options, message', [
+@pytest.mark.parametrize(
+  'options, message',
+  [
     (dict(name='mnits'), r'unknown data set .mnits. \(did you mean mnist\?\)'),
     (dict(name='zzz'), 'use one of digits, folder, mnist'),
-    (dict(channels=2), 'channels 2: use'), (dict(image_size=0), 'image_size 0'),
+    (dict(channels=2), 'channels 2: use'),
+    (dict(image_size=0), 'image_size 0'),
     (dict(path='x'), '--config.data.path=x is for --config.data.name=folder'),
-    (dict(attributes=('Smiling',)), 'digits .train. has no attribute .Smiling.; it has none')])
+    (dict(attributes=('Smiling',)), 'digits .train. has no attribute .Smiling.; it has none'),
+  ],
+)
 def test_bad_requests(options, message):
   with pytest.raises(ValueError, match=message):
     data.load(**{**dict(name='digits', image_size=16, channels=1), **options})
@@ -25,14 +31,15 @@ def test_bad_requests(options, message):
 
 # --- Order.
 
+
 def test_every_epoch_is_another_permutation():
   orders = [data.example_order(1003, e, 7) for e in range(3)] + [data.example_order(1003, 0, 8)]
   for order in orders:
     assert order.dtype == np.int64
     np.testing.assert_array_equal(np.sort(order), np.arange(1003))
   assert len({o.tobytes() for o in orders}) == 4
-  assert abs(np.corrcoef(orders[0], np.arange(1003))[0, 1]) < .1
-  assert abs(np.corrcoef(orders[0], orders[1])[0, 1]) < .1
+  assert abs(np.corrcoef(orders[0], np.arange(1003))[0, 1]) < 0.1
+  assert abs(np.corrcoef(orders[0], orders[1])[0, 1]) < 0.1
 
 
 GOLDEN_10 = [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
@@ -52,8 +59,9 @@ def test_batches_are_one_stream_of_epochs():
   stream = np.concatenate([data.batch_indices(1003, 64, s, 7) for s in range(60)])
   assert stream.dtype == np.int64
   for epoch in range(3):
-    np.testing.assert_array_equal(stream[epoch * 1003:(epoch + 1) * 1003],
-                                  data.example_order(1003, epoch, 7))
+    np.testing.assert_array_equal(
+      stream[epoch * 1003 : (epoch + 1) * 1003], data.example_order(1003, epoch, 7)
+    )
 
 
 def test_any_step_is_at_hand_at_once():
@@ -71,8 +79,9 @@ def dataset(count=100, **kind):
 
 
 LABELS = dict(labels=np.arange(100, dtype=np.int32) % 3, class_names=['a', 'b', 'c'])
-ATTRIBUTES = dict(attributes=np.arange(200, dtype=np.uint8).reshape(100, 2) // 3 % 2,
-                  attribute_names=['p', 'q'])
+ATTRIBUTES = dict(
+  attributes=np.arange(200, dtype=np.uint8).reshape(100, 2) // 3 % 2, attribute_names=['p', 'q']
+)
 
 
 def take(iterator, count):
@@ -92,8 +101,10 @@ def test_resumed_batches_are_those_of_the_whole_run():
 def test_four_hosts_see_the_batch_of_one_in_order():
   kind = dict(batch_size=16, seed=1, start_step=3, condition='label')
   whole = take(data.batches(dataset(**LABELS), **kind), 9)
-  hosts = [take(data.batches(dataset(**LABELS), process_index=i, process_count=4, **kind), 9)
-           for i in range(4)]
+  hosts = [
+    take(data.batches(dataset(**LABELS), process_index=i, process_count=4, **kind), 9)
+    for i in range(4)
+  ]
   for parts, one in zip(zip(*hosts), whole):
     assert {len(p['x']) for p in parts} == {4}
     for key in ('x', 'c'):
@@ -101,8 +112,10 @@ def test_four_hosts_see_the_batch_of_one_in_order():
 
 
 def test_conditions_belong_to_their_images():
-  for condition, source, dtype in (('label', LABELS['labels'], np.int32),
-                                   ('attributes', ATTRIBUTES['attributes'], np.float32)):
+  for condition, source, dtype in (
+    ('label', LABELS['labels'], np.int32),
+    ('attributes', ATTRIBUTES['attributes'], np.float32),
+  ):
     toy = dataset(**LABELS, **ATTRIBUTES)
     batch = next(data.batches(toy, batch_size=50, seed=0, condition=condition))
     assert batch['x'].dtype == np.uint8 and batch['x'].shape == (50, 4, 4, 1)
@@ -111,25 +124,43 @@ def test_conditions_belong_to_their_images():
   assert set(next(data.batches(dataset(**LABELS), batch_size=5, seed=0))) == {'x'}
 
 
-@pytest.mark.parametrize('toy, options, message', [
-    (dataset(), dict(batch_size=101),
-     'toy has 100 images, fewer than --config.batch_size=101: set it to 100 or less'),
+@pytest.mark.parametrize(
+  'toy, options, message',
+  [
+    (
+      dataset(),
+      dict(batch_size=101),
+      'toy has 100 images, fewer than --config.batch_size=101: set it to 100 or less',
+    ),
     (dataset(), dict(batch_size=0), 'batch_size=0 is not a positive multiple'),
-    (dataset(), dict(batch_size=10, process_count=4),
-     'batch_size=10 is not a positive multiple of the 4 processes'),
+    (
+      dataset(),
+      dict(batch_size=10, process_count=4),
+      'batch_size=10 is not a positive multiple of the 4 processes',
+    ),
     (dataset(), dict(condition='label'), 'toy has no labels: .*labels.csv.*vae_gan'),
     (dataset(**LABELS), dict(condition='attributes'), 'toy has no attributes: .*labels.csv'),
     (dataset(), dict(condition='class'), 'condition=class: use one of none, label, attributes'),
-    (dataset(labels=np.full(100, -1, np.int32), class_names=['a']), {},
-     'label of image 0 is -1, not in 0..0'),
-    (dataset(labels=np.arange(100, dtype=np.int32) // 99, class_names=['a']), {},
-     'label of image 99 is 1'),
+    (
+      dataset(labels=np.full(100, -1, np.int32), class_names=['a']),
+      {},
+      'label of image 0 is -1, not in 0..0',
+    ),
+    (
+      dataset(labels=np.arange(100, dtype=np.int32) // 99, class_names=['a']),
+      {},
+      'label of image 99 is 1',
+    ),
     (dataset(labels=np.zeros(99, np.int32), class_names=['a']), {}, '100 images but 99 labels'),
-    (dataset(attributes=np.full((100, 1), 2, np.uint8), attribute_names=['a']), {},
-     'must be 0 or 1'),
+    (
+      dataset(attributes=np.full((100, 1), 2, np.uint8), attribute_names=['a']),
+      {},
+      'must be 0 or 1',
+    ),
     (data.Dataset('toy', np.zeros((9, 4, 4, 1))), {}, 'not uint8'),
     (dataset(0), dict(batch_size=1), 'toy has 0 images'),
-])
+  ],
+)
 def test_check_refuses_before_the_first_batch(toy, options, message):
   options = dict(dict(batch_size=8), **options)
   with pytest.raises(ValueError, match=message):
@@ -139,6 +170,7 @@ def test_check_refuses_before_the_first_batch(toy, options, message):
 
 
 # --- Prefetch.
+
 
 def threads():
   return [t for t in threading.enumerate() if t.name == 'prefetch']
@@ -153,7 +185,7 @@ def test_prefetch_works_ahead_but_not_far():
   made = []
   batches = data.prefetch((made.append(i) or i for i in range(100)), lambda x: x, depth=2)
   assert next(batches) == 0
-  time.sleep(.3)
+  time.sleep(0.3)
   assert 3 <= len(made) <= 4
   batches.close()
   assert not threads()
@@ -190,9 +222,17 @@ def test_prefetch_ends_with_its_consumer():
 
 
 def test_prefetch_does_not_hang_the_exit():
-  code = ('import itertools; from vaegan_jax import data; '
-          'b = data.prefetch(itertools.count(), lambda x: x); print(next(b))')
+  code = (
+    'import itertools; from vaegan_jax import data; '
+    'b = data.prefetch(itertools.count(), lambda x: x); print(next(b))'
+  )
   start = time.perf_counter()
-  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60,
-                       check=True, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+  out = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=True,
+    env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+  )
   assert out.stdout == '0\n' and out.stderr == '' and time.perf_counter() - start < 30

@@ -1,4 +1,5 @@
 """Edits, on models whose encoder and decoder are known functions."""
+
 import numpy as np
 import pytest
 
@@ -39,16 +40,22 @@ def test_inpainting_converges_to_what_surrounds_the_hole_and_changes_nothing_els
   hole[1:3, 2:] = True
   course = edit.inpaint(Halves(), image, hole, iterations=12)
   assert course.shape == (12, 1, 4, 4, 1)
-  np.testing.assert_array_equal(course[:, 0, :, :, 0][:, ~hole], np.tile(image[0, :, :, 0][~hole], (12, 1)))
+  np.testing.assert_array_equal(
+    course[:, 0, :, :, 0][:, ~hole], np.tile(image[0, :, :, 0][~hole], (12, 1))
+  )
   error = np.abs(course[:, 0, :, :, 0][:, hole].astype(float) - 200).mean(1)
-  assert error[0] < 72 and error[-1] < 2 and (np.diff(error) <= 0).all()  # grey is 72 away; each turn halves it
+  assert (
+    error[0] < 72 and error[-1] < 2 and (np.diff(error) <= 0).all()
+  )  # grey is 72 away; each turn halves it
 
 
 def test_the_content_of_the_hole_does_not_matter():
   hole = np.eye(4, dtype=bool)
   image = painted(40, 200)
   other = np.where(hole[None, ..., None], np.uint8(7), image)
-  np.testing.assert_array_equal(*(edit.inpaint(Halves(), x, hole, iterations=2) for x in (image, other)))
+  np.testing.assert_array_equal(
+    *(edit.inpaint(Halves(), x, hole, iterations=2) for x in (image, other))
+  )
 
 
 def test_mixed_classes_are_even_mixtures():

@@ -1,4 +1,5 @@
 """Evaluation and studies, with judges and models whose verdicts are known."""
+
 import importlib
 import json
 
@@ -6,10 +7,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vaegan_jax import build
-from vaegan_jax import data
-from vaegan_jax import evaluate
-from vaegan_jax import study
+from vaegan_jax import data, evaluate, settings
+from vaegan_jax.experiments import study
 
 
 @pytest.fixture(scope='module')
@@ -19,22 +18,24 @@ def digits():
 
 class Pixels:
   """Features are pixels; a class is told by the nearest mean of real digits."""
+
   name = 'pixels'
 
   def __init__(self, dataset):
-    x = dataset.images.reshape(len(dataset.images), -1) / 255.
+    x = dataset.images.reshape(len(dataset.images), -1) / 255.0
     self.means = np.stack([x[dataset.labels == k].mean(0) for k in range(10)])
 
   def features(self, images):
-    return images.reshape(len(images), -1)[:, ::5] / 255.
+    return images.reshape(len(images), -1)[:, ::5] / 255.0
 
   def logits(self, images):
-    x = images.reshape(len(images), -1) / 255.
+    x = images.reshape(len(images), -1) / 255.0
     return -np.square(x[:, None] - self.means).sum(-1)
 
 
 class Model:
   """Samples are training images of the class asked for, or one and the same of it."""
+
   latent_size, step = 2, 5
   about = dict(condition='label')
   config = dict(method_name='known', seed=0)
@@ -46,7 +47,9 @@ class Model:
   def sample(self, n, labels, seed):
     rng = np.random.default_rng(seed)
     own = {k: np.flatnonzero(self.dataset.labels == (k + self.wrong) % 10) for k in range(10)}
-    return np.stack([self.dataset.images[own[k][0] if self.collapsed else rng.choice(own[k])] for k in labels])
+    return np.stack(
+      [self.dataset.images[own[k][0] if self.collapsed else rng.choice(own[k])] for k in labels]
+    )
 
   def encode(self, images, labels):
     x = images.reshape(len(images), -1).mean(1)
@@ -59,14 +62,16 @@ class Model:
 def judged(digits, **how):
   held_out, seen = digits
   judge = Pixels(seen)
-  return evaluate.evaluate(Model(seen, **how), evaluate.Judges(judge, judge, judge), held_out, seen, n=290)
+  return evaluate.evaluate(
+    Model(seen, **how), evaluate.Judges(judge, judge, judge), held_out, seen, n=290
+  )
 
 
 def test_real_images_as_samples_reach_what_real_images_reach(digits):
   result = judged(digits)
-  assert result['ratio']['top1'] == pytest.approx(1, abs=.05)
-  assert result['ratio']['diversity_pixels'] == pytest.approx(1, abs=.08)
-  assert result['samples']['modes'] == 10 and result['samples']['coverage'] > .7
+  assert result['ratio']['top1'] == pytest.approx(1, abs=0.05)
+  assert result['ratio']['diversity_pixels'] == pytest.approx(1, abs=0.08)
+  assert result['samples']['modes'] == 10 and result['samples']['coverage'] > 0.7
   assert result['samples']['frechet_distance'] < 2 * result['real']['frechet_distance']
   assert result['judges'] == dict(features='pixels', labels='pixels', scores='pixels')
   json.dumps(result)
@@ -74,8 +79,8 @@ def test_real_images_as_samples_reach_what_real_images_reach(digits):
 
 def test_what_collapses_or_mistakes_the_class_is_seen(digits):
   good, collapsed, wrong = judged(digits), judged(digits, collapsed=True), judged(digits, wrong=1)
-  assert collapsed['ratio']['diversity_pixels'] < .01 and collapsed['samples']['recall'] < .1
-  assert wrong['samples']['top1'] < .1 < .8 < good['samples']['top1']
+  assert collapsed['ratio']['diversity_pixels'] < 0.01 and collapsed['samples']['recall'] < 0.1
+  assert wrong['samples']['top1'] < 0.1 < 0.8 < good['samples']['top1']
 
 
 def test_reconstructions_and_latents(digits):
@@ -90,33 +95,56 @@ def test_a_study_names_what_it_does_not_have(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match='no configs/nowhere.py.*digits'):
     study.config_of('nowhere', 'vae', 0, {})
   config = study.config_of('digits', 'vae', 3, {'network.width': '0.5', 'steps': 7, 'ema_decay': 0})
-  assert (config.seed, config.network.width, config.steps, config.ema_decay) == (3, .5, 7, 0.)
+  assert (config.seed, config.network.width, config.steps, config.ema_decay) == (3, 0.5, 7, 0.0)
   first = lambda **own: study.config_of('digits', 'vae_dis', 0, {'steps': 40, **own}).first.steps
   assert first() == 20 and first(**{'first.steps': 5}) == 5
 
 
-@pytest.mark.parametrize('setting, words', [
-    (('network.widht', '1'), 'did you mean network.width'), (('steps', '1.5'), '--set=steps=1.5: give a whole number'),
-    (('steps', 'many'), 'give a whole number'), (('data.flip', '3'), 'give True or False'),
-    (('data.attributes', 'Male'), 'give a list'), (('ema_decay', 'nan'), 'give a finite number')])
+@pytest.mark.parametrize(
+  'setting, words',
+  [
+    (('network.widht', '1'), 'did you mean network.width'),
+    (('steps', '1.5'), '--set=steps=1.5: give a whole number'),
+    (('steps', 'many'), 'give a whole number'),
+    (('data.flip', '3'), 'give True or False'),
+    (('data.attributes', 'Male'), 'give a list'),
+    (('ema_decay', 'nan'), 'give a finite number'),
+  ],
+)
 def test_settings_that_do_not_fit_are_named(setting, words):
   config = importlib.import_module('configs.digits').get_config('vae')
   with pytest.raises(ValueError, match=words):
-    build.with_settings(config, dict([setting]))
+    settings.with_settings(config, dict([setting]))
 
 
 def test_the_table_gives_mean_and_deviation_over_seeds():
-  results = dict(a=[dict(samples=dict(top1=.25)), dict(samples=dict(top1=.75))], b=[dict(samples={})])
+  results = dict(
+    a=[dict(samples=dict(top1=0.25)), dict(samples=dict(top1=0.75))], b=[dict(samples={})]
+  )
   lines = list(study.table(results, [('top-1', 'samples', 'top1', '.0%')]))
   assert lines[2:] == ['| a | 50% ± 35% |', '| b |  |']
 
 
 def test_a_study_goes_on_where_it_stopped(tmp_path):
-  settings = {'steps': 2, 'batch_size': 16, 'network.width': 0.0625, 'network.latent_size': 4,
-              'sample_every_steps': 2, 'save_every_steps': 2}
+  settings = {
+    'steps': 2,
+    'batch_size': 16,
+    'network.width': 0.0625,
+    'network.latent_size': 4,
+    'sample_every_steps': 2,
+    'save_every_steps': 2,
+  }
   said = []
-  call = lambda: study.figures('digits', dict(plain=('cvae', {})), [0], settings, tmp_path, n=100,
-                               judge_steps=2, say=said.append)
+  call = lambda: study.figures(
+    'digits',
+    dict(plain=('cvae', {})),
+    [0],
+    settings,
+    tmp_path,
+    n=100,
+    judge_steps=2,
+    say=said.append,
+  )
   first = call()
   assert any('done: 2 steps' in line for line in said)
   said.clear()
@@ -124,7 +152,9 @@ def test_a_study_goes_on_where_it_stopped(tmp_path):
   study.write(tmp_path, first, [('top-1', 'samples', 'top1', '.1%')], say=said.append)
   study.picture(tmp_path, ['plain'], rows=1)
   with Image.open(tmp_path / 'samples.png') as picture:
-    width, height = picture.size  # ten classes of 16x16, four times as large, and the row's name on the left
+    width, height = (
+      picture.size
+    )  # ten classes of 16x16, four times as large, and the row's name on the left
     assert height == 68 and 10 * 66 + 2 + 20 < width < 10 * 66 + 2 + 60
   assert (tmp_path / 'table.md').read_text().count('\n') == 3
   with pytest.raises(ValueError, match='another config.*\n.*batch_size: 8 now, 16 then'):

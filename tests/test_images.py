@@ -1,4 +1,5 @@
 """Odd formats are read as documented, broken files are ValueErrors, grids hold their pictures."""
+
 import contextlib
 import io
 import os
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 import pytest
 
-from vaegan_jax import images
+from vaegan_jax import files, images
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -28,23 +29,36 @@ def encoded(pixels, form='PNG', mode=None, **options):
 
 def png(width, height, depth, colour, rows, extra=()):
   """The bytes of a PNG, written by hand: Pillow writes neither 16-bit colour nor false headers."""
-  chunk = lambda kind, body: struct.pack('>I', len(body)) + kind + body + struct.pack(
-      '>I', zlib.crc32(kind + body))
+  chunk = lambda kind, body: (
+    struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+  )
   header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
   raw = b''.join(b'\0' + row for row in rows)
-  return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + b''.join(chunk(*e) for e in extra) +
-          chunk(b'IDAT', zlib.compress(raw)) + chunk(b'IEND', b''))
+  return (
+    b'\x89PNG\r\n\x1a\n'
+    + chunk(b'IHDR', header)
+    + b''.join(chunk(*e) for e in extra)
+    + chunk(b'IDAT', zlib.compress(raw))
+    + chunk(b'IEND', b'')
+  )
 
 
-@pytest.mark.parametrize('form, options', [
-    ('PNG', {}), ('BMP', {}), ('WEBP', dict(lossless=True)), ('PNG', dict(interlace=1))])
+@pytest.mark.parametrize(
+  'form, options',
+  [('PNG', {}), ('BMP', {}), ('WEBP', dict(lossless=True)), ('PNG', dict(interlace=1))],
+)
 def test_lossless_formats_are_exact(form, options):
   np.testing.assert_array_equal(images.read_image(encoded(NOISE, form, **options), 3), NOISE)
 
 
-@pytest.mark.parametrize('form, options', [
-    ('JPEG', dict(quality=95)), ('JPEG', dict(quality=95, progressive=True)),
-    ('WEBP', dict(quality=95))])
+@pytest.mark.parametrize(
+  'form, options',
+  [
+    ('JPEG', dict(quality=95)),
+    ('JPEG', dict(quality=95, progressive=True)),
+    ('WEBP', dict(quality=95)),
+  ],
+)
 def test_lossy_formats_are_close(form, options):
   got = images.read_image(encoded(SMOOTH, form, **options), 3)
   assert got.shape == SMOOTH.shape and np.abs(got.astype(int) - SMOOTH).mean() < 4
@@ -63,7 +77,7 @@ def test_grey_and_colour_convert():
   grey = NOISE[..., 0]
   np.testing.assert_array_equal(images.read_image(encoded(grey), 1)[..., 0], grey)
   np.testing.assert_array_equal(images.read_image(encoded(grey), 3), np.stack([grey] * 3, -1))
-  luma = NOISE @ np.array([.299, .587, .114])
+  luma = NOISE @ np.array([0.299, 0.587, 0.114])
   got = images.read_image(encoded(NOISE), 1)
   assert got.shape == (20, 30, 1) and np.abs(got[..., 0] - luma).max() <= 1
   with pytest.raises(ValueError, match='channels is 4'):
@@ -90,7 +104,7 @@ def test_16_bits_are_scaled():
   for colour, channels in ((2, 3), (4, 2), (6, 4)):
     rows = [np.stack([row] * channels, -1) for row in values]
     for row in rows:
-      row[:, 1 if channels == 2 else 3:] = 65535  # opaque, where there is alpha
+      row[:, 1 if channels == 2 else 3 :] = 65535  # opaque, where there is alpha
     data = png(30, 20, 16, colour, [r.astype('>u2').tobytes() for r in rows])
     got = images.read_image(data, 3)
     assert np.abs(got - values[..., None] / 257).max() <= 1, colour
@@ -129,10 +143,16 @@ def test_exif_orientation(form, orientation):
   """A picture stored in each of the eight ways is read upright."""
   upright = SMOOTH.copy()
   upright[:10, :10] = 250  # corners that differ
-  store = {1: lambda x: x, 2: lambda x: x[:, ::-1],
-           3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
-           5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, 1),
-           7: lambda x: x[::-1, ::-1].swapaxes(0, 1), 8: lambda x: np.rot90(x, -1)}[orientation]
+  store = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, 1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x, -1),
+  }[orientation]
   exif = Image.Exif()
   exif[images.ORIENTATION] = orientation
   options = dict(JPEG=dict(quality=95), PNG={}, WEBP=dict(quality=95))[form]
@@ -178,17 +198,27 @@ def test_jpeg_may_be_decoded_smaller():
 
 def bombs():
   yield 'png', png(20000, 20000, 8, 2, [])
-  yield 'bmp', b'BM' + struct.pack('<IHHI', 60, 0, 0, 54) + struct.pack(
-      '<IiiHHIIiiII', 40, 20000, 20000, 1, 24, 0, 0, 0, 0, 0, 0)
-  yield 'gif', b'GIF89a' + struct.pack('<HHBBB', 20000, 20000, 0, 0, 0) + b',' + struct.pack(
-      '<HHHHB', 0, 0, 20000, 20000, 0) + b'\x08\x01\0\0;'
+  yield (
+    'bmp',
+    b'BM'
+    + struct.pack('<IHHI', 60, 0, 0, 54)
+    + struct.pack('<IiiHHIIiiII', 40, 20000, 20000, 1, 24, 0, 0, 0, 0, 0, 0),
+  )
+  yield (
+    'gif',
+    b'GIF89a'
+    + struct.pack('<HHBBB', 20000, 20000, 0, 0, 0)
+    + b','
+    + struct.pack('<HHHHB', 0, 0, 20000, 20000, 0)
+    + b'\x08\x01\0\0;',
+  )
   jpeg = bytearray(encoded(NOISE, 'JPEG'))
   at = jpeg.index(b'\xff\xc0') + 5
-  jpeg[at:at + 4] = struct.pack('>HH', 20000, 20000)
+  jpeg[at : at + 4] = struct.pack('>HH', 20000, 20000)
   yield 'jpeg', bytes(jpeg)
   lossless = bytearray(encoded(NOISE, 'WEBP', lossless=True))
   at = lossless.index(b'VP8L') + 9
-  lossless[at:at + 4] = struct.pack('<I', 16383 | 16383 << 14)
+  lossless[at : at + 4] = struct.pack('<I', 16383 | 16383 << 14)
   yield 'webp', bytes(lossless)
   yield 'half as much', png(14000, 10000, 8, 2, [])
   yield 'just over', png(8000, 6251, 1, 0, [])
@@ -209,19 +239,35 @@ def test_limit_is_in_pixels():
   assert images.read_image(data, 1).shape == (5000, 10000, 1)
 
 
-@pytest.mark.parametrize('form, options', [
-    ('PNG', {}), ('BMP', {}), ('WEBP', dict(lossless=True)), ('WEBP', {}), ('JPEG', {}),
-    ('JPEG', dict(progressive=True)), ('GIF', {})])
-@pytest.mark.parametrize('part', [0., .01, .3, .6, .9])
+@pytest.mark.parametrize(
+  'form, options',
+  [
+    ('PNG', {}),
+    ('BMP', {}),
+    ('WEBP', dict(lossless=True)),
+    ('WEBP', {}),
+    ('JPEG', {}),
+    ('JPEG', dict(progressive=True)),
+    ('GIF', {}),
+  ],
+)
+@pytest.mark.parametrize('part', [0.0, 0.01, 0.3, 0.6, 0.9])
 def test_truncated_files(form, options, part):
   data = encoded(RNG.integers(0, 256, (64, 64, 3), np.uint8), form, **options)
   with pytest.raises(ValueError):
-    images.read_image(data[:int(part * len(data))], 3)
+    images.read_image(data[: int(part * len(data))], 3)
 
 
-@pytest.mark.parametrize('data, reason', [
-    (b'', 'not a JPEG'), (b'hello', 'not a JPEG'), (b'%!PS-Adobe-3.0 EPSF-3.0\n', 'not a JPEG'),
-    (b'P6 1 1 255 abc', 'not a JPEG'), (b'\x89PNG\r\n\x1a\n', 'not a')])
+@pytest.mark.parametrize(
+  'data, reason',
+  [
+    (b'', 'not a JPEG'),
+    (b'hello', 'not a JPEG'),
+    (b'%!PS-Adobe-3.0 EPSF-3.0\n', 'not a JPEG'),
+    (b'P6 1 1 255 abc', 'not a JPEG'),
+    (b'\x89PNG\r\n\x1a\n', 'not a'),
+  ],
+)
 def test_other_files(data, reason):
   with pytest.raises(ValueError, match=reason):
     images.read_image(data, 3)
@@ -235,20 +281,30 @@ def test_missing_file_and_folder(tmp_path):
 
 @pytest.mark.filterwarnings('ignore')
 def test_mutated_files_raise_nothing_but_value_error():
-  seeds = [encoded(SMOOTH, f, **o) for f, o in (
-      ('PNG', {}), ('PNG', dict(interlace=1)), ('JPEG', {}), ('JPEG', dict(progressive=True)),
-      ('GIF', {}), ('BMP', {}), ('WEBP', {}), ('WEBP', dict(lossless=True)))]
+  seeds = [
+    encoded(SMOOTH, f, **o)
+    for f, o in (
+      ('PNG', {}),
+      ('PNG', dict(interlace=1)),
+      ('JPEG', {}),
+      ('JPEG', dict(progressive=True)),
+      ('GIF', {}),
+      ('BMP', {}),
+      ('WEBP', {}),
+      ('WEBP', dict(lossless=True)),
+    )
+  ]
   exif = Image.Exif()
   exif[images.ORIENTATION] = 6
   seeds += [encoded(SMOOTH, 'JPEG', exif=exif.tobytes()), encoded(SMOOTH, 'PNG', mode='P')]
-  rng, refused, slowest = np.random.default_rng(1), 0, 0.
+  rng, refused, slowest = np.random.default_rng(1), 0, 0.0
   for i in range(1000):
     data = bytearray(seeds[i % len(seeds)])
     for _ in range(rng.integers(1, 6)):
-      at = rng.integers(len(data)) if rng.random() < .5 else rng.integers(min(60, len(data)))
+      at = rng.integers(len(data)) if rng.random() < 0.5 else rng.integers(min(60, len(data)))
       data[at] = rng.integers(256)
-    if rng.random() < .2:
-      del data[rng.integers(len(data)):]
+    if rng.random() < 0.2:
+      del data[rng.integers(len(data)) :]
     start = time.perf_counter()
     try:
       got = images.read_image(bytes(data), 3)
@@ -309,7 +365,7 @@ def test_same_size_is_untouched():
 def test_to_uint8_undoes_the_scaling():
   every = np.arange(256, dtype=np.uint8)
   np.testing.assert_array_equal(images.to_uint8(every.astype(np.float32) / 127.5 - 1), every)
-  beyond = images.to_uint8(np.array([-3., -1., 0.001, 1., 7.]))
+  beyond = images.to_uint8(np.array([-3.0, -1.0, 0.001, 1.0, 7.0]))
   np.testing.assert_array_equal(beyond, [0, 0, 128, 255, 255])
   with pytest.raises(ValueError, match='2 of 3 pixel values are NaN'):
     images.to_uint8(np.array([np.nan, 0, np.inf]))
@@ -334,8 +390,15 @@ def test_grid_enlarges_small_pictures():
   assert images.grid(np.zeros((2, 64, 64, 3), np.uint8)).shape == (68, 134, 3)
 
 
-@pytest.mark.parametrize('wrong', [np.zeros((2, 4, 4, 3)), np.zeros((0, 4, 4, 3), np.uint8),
-                                   np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 4, 2), np.uint8)])
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    np.zeros((2, 4, 4, 3)),
+    np.zeros((0, 4, 4, 3), np.uint8),
+    np.zeros((4, 4, 3), np.uint8),
+    np.zeros((2, 4, 4, 2), np.uint8),
+  ],
+)
 def test_grid_refuses(wrong):
   with pytest.raises(ValueError, match='a grid takes uint8 images'):
     images.grid(wrong)
@@ -355,7 +418,7 @@ def test_reconstructions_stand_beneath_their_originals():
 def test_png_round_trip(tmp_path, shape):
   picture = RNG.integers(0, 256, shape, np.uint8)
   path = tmp_path / 'é 日本' / 'x.png'
-  images.save_png(path, picture)
+  files.save_png(path, picture)
   got = images.read_image(path, 3 if shape[2:] == (3,) else 1)
   np.testing.assert_array_equal(got.reshape(shape), picture)
   assert [p.name for p in path.parent.iterdir()] == ['x.png']
@@ -363,9 +426,9 @@ def test_png_round_trip(tmp_path, shape):
 
 def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   path = tmp_path / 'x.png'
-  images.save_png(path, NOISE)
+  files.save_png(path, NOISE)
   with pytest.raises(ValueError, match='takes uint8'):
-    images.save_png(path, NOISE / 255)
+    files.save_png(path, NOISE / 255)
 
   def fail(self, file, form):
     open(file, 'wb').write(b'half')
@@ -373,7 +436,7 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
   monkeypatch.setattr(Image.Image, 'save', fail)
   with pytest.raises(OSError, match='^.*/x.png cannot be written: No space left on device$'):
-    images.save_png(path, NOISE)
+    files.save_png(path, NOISE)
   assert os.listdir(tmp_path) == ['x.png']
   np.testing.assert_array_equal(images.read_image(path, 3), NOISE)
 
@@ -381,21 +444,25 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_the_path_of_a_png_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'x.png').mkdir()
   with pytest.raises(OSError, match='^.*/x.png cannot be written: Is a directory$'):
-    images.save_png(tmp_path / 'x.png', NOISE)
+    files.save_png(tmp_path / 'x.png', NOISE)
   (tmp_path / 'file').write_text('')
   with pytest.raises(OSError, match='^.*/file/y.png cannot be written: '):
-    images.save_png(tmp_path / 'file' / 'y.png', NOISE)
+    files.save_png(tmp_path / 'file' / 'y.png', NOISE)
   assert sorted(os.listdir(tmp_path)) == ['file', 'x.png']
 
 
 def test_captions_stand_beside_the_grid_and_leave_it_as_it_is():
-  grid = images.grid(np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), 3, scale=1)
+  grid = images.grid(
+    np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), 3, scale=1
+  )
   sheet = images.captioned(grid, rows=['vae', 'vae gan'], columns=['a', 'b', 'c'])
   left, top = sheet.shape[1] - grid.shape[1], sheet.shape[0] - grid.shape[0]
   np.testing.assert_array_equal(sheet[top:, left:], grid)
   assert left > top > 10 and (sheet[top:, :left] < 128).any() and (sheet[:top, left:] < 128).any()
   assert sheet[:top, :left].min() == 255
-  long = images.captioned(grid, columns=['wearing lipstick'] * 3)  # wider than a column: turned upright
+  long = images.captioned(
+    grid, columns=['wearing lipstick'] * 3
+  )  # wider than a column: turned upright
   assert long.shape[1] == grid.shape[1] and long.shape[0] - grid.shape[0] > 80
 
 
@@ -418,6 +485,7 @@ def test_captions_of_a_grey_grid():
 
 # --- Many images.
 
+
 def parts_that_fail(images):
   yield images
   raise OSError('the disk is gone')
@@ -425,20 +493,23 @@ def parts_that_fail(images):
 
 def test_npy_files_are_whole_or_not_there(tmp_path):
   x = np.random.default_rng(0).integers(0, 256, (7, 3, 3, 1), np.uint8)
-  images.save_npy(tmp_path / 'x.npy', (x[i:i + 3] for i in (0, 3, 6)), x.shape)
+  files.save_npy(tmp_path / 'x.npy', (x[i : i + 3] for i in (0, 3, 6)), x.shape)
   np.testing.assert_array_equal(np.load(tmp_path / 'x.npy'), x)
   np.testing.assert_array_equal(np.load(tmp_path / 'x.npy', mmap_mode='r'), x)
   with pytest.raises(OSError, match='the disk is gone'):
-    images.save_npy(tmp_path / 'y.npy', parts_that_fail(x), (14, 3, 3, 1))
+    files.save_npy(tmp_path / 'y.npy', parts_that_fail(x), (14, 3, 3, 1))
   with pytest.raises(ValueError, match='y.npy'):
-    images.save_npy(tmp_path / 'y.npy', [x], (8, 3, 3, 1))
+    files.save_npy(tmp_path / 'y.npy', [x], (8, 3, 3, 1))
   assert [p.name for p in tmp_path.iterdir()] == ['x.npy']
 
 
 def pair(folder, value):
   """What save_npys takes: images [2, 3, 3, 1] and labels [2] of one value."""
   whole = np.full((2, 3, 3, 1), value, np.uint8)
-  return [(folder / 'x.npy', [whole], whole.shape, 'uint8'), (folder / 'x_labels.npy', [[value] * 2], (2,), 'int32')]
+  return [
+    (folder / 'x.npy', [whole], whole.shape, 'uint8'),
+    (folder / 'x_labels.npy', [[value] * 2], (2,), 'int32'),
+  ]
 
 
 def found(folder):
@@ -453,51 +524,61 @@ def never(images):
 
 def test_npy_files_are_claimed_before_the_first_image(tmp_path):
   x = np.zeros((2, 3, 3, 1), np.uint8)
-  pair = lambda name: [(tmp_path / 'x.npy', never(x), x.shape, 'uint8'), (tmp_path / name, [[0, 0]], (2,), 'int32')]
+  pair = lambda name: [
+    (tmp_path / 'x.npy', never(x), x.shape, 'uint8'),
+    (tmp_path / name, [[0, 0]], (2,), 'int32'),
+  ]
   for folder in ('y.npy', 'y.npy.part', 'x.npy'):
     (tmp_path / folder).mkdir()
     with pytest.raises(OSError, match='[xy].npy cannot be written'):
-      images.save_npys(pair('y.npy'))
+      files.save_npys(pair('y.npy'))
     (tmp_path / folder).rmdir()
   with pytest.raises(OSError, match='File name too long'):
-    images.save_npys(pair('y' * 251 + '.npy'))
+    files.save_npys(pair('y' * 251 + '.npy'))
 
   def meanwhile():
     with pytest.raises(OSError, match='x.npy is being written by another process'):
-      images.save_npy(tmp_path / 'x.npy', never(x), x.shape)
+      files.save_npy(tmp_path / 'x.npy', never(x), x.shape)
     yield x
 
-  images.save_npy(tmp_path / 'x.npy', meanwhile(), [np.int64(2), 3, 3, 1])
-  assert np.load(tmp_path / 'x.npy').shape == x.shape and [p.name for p in tmp_path.iterdir()] == ['x.npy']
+  files.save_npy(tmp_path / 'x.npy', meanwhile(), [np.int64(2), 3, 3, 1])
+  assert np.load(tmp_path / 'x.npy').shape == x.shape and [p.name for p in tmp_path.iterdir()] == [
+    'x.npy'
+  ]
 
 
 def test_a_folder_behind_a_link_gets_the_pictures(tmp_path):
   (tmp_path / 'there').mkdir()
   (tmp_path / 'link').symlink_to(tmp_path / 'there')
   x = np.zeros((2, 3, 3, 1), np.uint8)
-  images.save_pngs(tmp_path / 'link', [x], 2)
+  files.save_pngs(tmp_path / 'link', [x], 2)
   assert len(list((tmp_path / 'there').iterdir())) == 2
   for n in (1, 3):
     with pytest.raises(ValueError, match='were announced, but 2 came'):
-      images.save_pngs(tmp_path / 'other', [x], n)
+      files.save_pngs(tmp_path / 'other', [x], n)
   assert not (tmp_path / 'other').exists()
   with pytest.raises(ValueError, match='root of a disk'):
-    images.save_pngs('/proc', never(x), 2)
+    files.save_pngs('/proc', never(x), 2)
 
 
 def test_npy_files_that_belong_together_come_together(tmp_path):
-  images.save_npys(pair(tmp_path, 1))
+  files.save_npys(pair(tmp_path, 1))
   one, two = pair(tmp_path, 2)
-  for part, words in ((parts_that_fail([2]), 'the disk is gone'), ([[2]], '.2. is 136 bytes, but 132 came')):
+  for part, words in (
+    (parts_that_fail([2]), 'the disk is gone'),
+    ([[2]], '.2. is 136 bytes, but 132 came'),
+  ):
     with pytest.raises((OSError, ValueError), match=words):
-      images.save_npys([one, (two[0], part, *two[2:])])
+      files.save_npys([one, (two[0], part, *two[2:])])
     assert found(tmp_path) == {'x.npy': [1], 'x_labels.npy': [1]}
 
 
-@pytest.mark.parametrize('stopped_at,left', [
-    (0, {'x.npy': [1]}), (1, {'x.npy': [2]}), (2, {'x.npy': [2], 'x_labels.npy': [2]})])
+@pytest.mark.parametrize(
+  'stopped_at,left',
+  [(0, {'x.npy': [1]}), (1, {'x.npy': [2]}), (2, {'x.npy': [2], 'x_labels.npy': [2]})],
+)
 def test_a_stop_between_two_names_leaves_no_mixed_pair(tmp_path, monkeypatch, stopped_at, left):
-  images.save_npys(pair(tmp_path, 1))
+  files.save_npys(pair(tmp_path, 1))
   replace, done = os.replace, []
 
   def stop(*paths):
@@ -507,21 +588,25 @@ def test_a_stop_between_two_names_leaves_no_mixed_pair(tmp_path, monkeypatch, st
 
   monkeypatch.setattr(images.os, 'replace', stop)
   with pytest.raises(KeyboardInterrupt) if stopped_at < 2 else contextlib.nullcontext():
-    images.save_npys(pair(tmp_path, 2))
+    files.save_npys(pair(tmp_path, 2))
   assert found(tmp_path) == left
 
 
 def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
-  free = lambda size: monkeypatch.setattr(images.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=size))
+  free = lambda size: monkeypatch.setattr(
+    images.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=size)
+  )
   free(25)  # of 18 and 8 bytes
-  with pytest.raises(OSError, match='x.npy: 0.00 GB are needed, 0.00 GB are free: make room, ask for fewer'):
-    images.save_npys(pair(tmp_path, 1))
+  with pytest.raises(
+    OSError, match='x.npy: 0.00 GB are needed, 0.00 GB are free: make room, ask for fewer'
+  ):
+    files.save_npys(pair(tmp_path, 1))
   assert not list(tmp_path.iterdir())
   (tmp_path / 'x.npy.part').write_bytes(b'1')  # of a killed run: its room is taken again
-  images.save_npys(pair(tmp_path, 1))
+  files.save_npys(pair(tmp_path, 1))
   free(17)
   with pytest.raises(OSError, match='another disk'):
-    images.save_npy(tmp_path / 'x.npy', [], (18,))
+    files.save_npy(tmp_path / 'x.npy', [], (18,))
   assert found(tmp_path) == {'x.npy': [1], 'x_labels.npy': [1]}
 
 
@@ -534,23 +619,27 @@ def test_until_all_are_there_the_name_says_so(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] in (['x.npy.part'], ['x.part'])
     yield x
 
-  images.save_npy(tmp_path / 'x.npy', look(), (4, 3, 3, 3))
+  files.save_npy(tmp_path / 'x.npy', look(), (4, 3, 3, 3))
   (tmp_path / 'x.npy').unlink()
-  images.save_pngs(tmp_path / 'x', look(), 4)
+  files.save_pngs(tmp_path / 'x', look(), 4)
   assert sorted(p.name for p in (tmp_path / 'x').iterdir()) == [f'000{i}.png' for i in range(4)]
 
 
 def test_folders_of_pngs(tmp_path):
   x = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
   (tmp_path / 'there').mkdir()  # empty: as good as new
-  images.save_pngs(tmp_path / 'there', [x[:3], x[3:]], 5, iter([['file', 'label'], ['0000.png', 'a, b']]))
-  np.testing.assert_array_equal(np.stack([images.read_image(tmp_path / f'there/000{i}.png', 1) for i in range(5)]), x)
+  files.save_pngs(
+    tmp_path / 'there', [x[:3], x[3:]], 5, iter([['file', 'label'], ['0000.png', 'a, b']])
+  )
+  np.testing.assert_array_equal(
+    np.stack([images.read_image(tmp_path / f'there/000{i}.png', 1) for i in range(5)]), x
+  )
   assert (tmp_path / 'there/labels.csv').read_text().split() == ['file,label', '0000.png,"a,', 'b"']
   with pytest.raises(ValueError, match='not an empty folder'):
-    images.save_pngs(tmp_path / 'there', [x], 5)
+    files.save_pngs(tmp_path / 'there', [x], 5)
   with pytest.raises(OSError, match='the disk is gone'):
-    images.save_pngs(tmp_path / 'other', parts_that_fail(x), 10)
+    files.save_pngs(tmp_path / 'other', parts_that_fail(x), 10)
   (tmp_path / 'left.part').mkdir()
   with pytest.raises(ValueError, match='left.part was left by a killed run'):
-    images.save_pngs(tmp_path / 'left', [x], 5)
+    files.save_pngs(tmp_path / 'left', [x], 5)
   assert sorted(p.name for p in tmp_path.iterdir()) == ['left.part', 'there']

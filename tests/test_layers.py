@@ -1,4 +1,5 @@
 """The picture of the house stays true: who imports whom, and what must not be imported."""
+
 import ast
 import configparser
 import pathlib
@@ -12,27 +13,69 @@ PACKAGE = ROOT / 'vaegan_jax'
 
 # What each file may import of ours. Layers from below to above, and no circle.
 MAY = {
-    **{f'metrics.{name}': {'metrics.arrays', 'metrics.distances'} for name in (
-        'attributes', 'density_coverage', 'distances', 'diversity', 'frechet_distance', 'inception_score',
-        'kid', 'latents', 'modes', 'precision_recall', 'psnr', 'sharpness', 'ssim', 'top1')},
-    'metrics.arrays': set(), 'features.batches': set(), 'features.torch_file': set(),
-    'features.classifier': {'losses', 'features.batches'},
-    'features.efficientnet': {'features.batches', 'features.torch_file'},
-    'features.inception': {'features.batches', 'features.torch_file'},
-    'losses': set(), 'augment': set(), 'methods': set(), 'images': set(), 'parallel': set(), 'optim': set(), 'checkpoint': set(),
-    'command': set(), 'networks.layers': set(), 'networks.larsen': {'networks.layers'},
-    'networks.bao': {'networks.layers'}, 'networks.mlp': {'networks.layers'},
-    'sources': {'images'}, 'folders': {'images', 'sources'}, 'cache': {'images'},
-    'data': {'images', 'cache', 'folders', 'sources'},
-    'model': {'losses'}, 'step': {'augment', 'losses', 'model', 'networks.layers'},
-    'build': {'augment', 'data', 'losses', 'model', 'optim', 'parallel', 'step', 'networks.bao', 'networks.larsen'},
-    'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
-    'sample': {'build', 'checkpoint', 'parallel', 'step'},
-    'edit': set(), 'evaluate': {'build', 'metrics', 'features.classifier'},
-    'study': {'build', 'checkpoint', 'evaluate', 'images', 'sample', 'train'},
-    'dry_run': {'build'},
-    'population': {'build', 'checkpoint', 'data', 'model', 'train'},
-    'train': {'build', 'checkpoint', 'data', 'images', 'sample', 'step'}}
+  **{
+    f'metrics.{name}': {'metrics.arrays', 'metrics.distances'}
+    for name in (
+      'attributes',
+      'density_coverage',
+      'distances',
+      'diversity',
+      'frechet_distance',
+      'inception_score',
+      'kid',
+      'latents',
+      'modes',
+      'precision_recall',
+      'psnr',
+      'sharpness',
+      'ssim',
+      'top1',
+    )
+  },
+  'metrics.arrays': set(),
+  'features.batches': set(),
+  'features.torch_file': set(),
+  'features.classifier': {'losses', 'features.batches'},
+  'features.efficientnet': {'features.batches', 'features.torch_file'},
+  'features.inception': {'features.batches', 'features.torch_file'},
+  'losses': set(),
+  'augment': set(),
+  'methods': set(),
+  'images': set(),
+  'parallel': set(),
+  'optim': set(),
+  'checkpoint': set(),
+  'command': set(),
+  'networks.layers': set(),
+  'networks.larsen': {'networks.layers'},
+  'networks.bao': {'networks.layers'},
+  'networks.mlp': {'networks.layers'},
+  'sources': {'images'},
+  'folders': {'images', 'sources'},
+  'cache': {'images'},
+  'data': {'images', 'cache', 'folders', 'sources'},
+  'model': {'losses'},
+  'step': {'augment', 'losses', 'model', 'networks.layers'},
+  'build': {
+    'augment',
+    'data',
+    'losses',
+    'model',
+    'optim',
+    'parallel',
+    'step',
+    'networks.bao',
+    'networks.larsen',
+  },
+  'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
+  'sample': {'build', 'checkpoint', 'parallel', 'step'},
+  'edit': set(),
+  'evaluate': {'build', 'metrics', 'features.classifier'},
+  'study': {'build', 'checkpoint', 'evaluate', 'images', 'sample', 'train'},
+  'dry_run': {'build'},
+  'population': {'build', 'checkpoint', 'data', 'model', 'train'},
+  'train': {'build', 'checkpoint', 'data', 'images', 'sample', 'step'},
+}
 
 
 def imported(path):
@@ -70,19 +113,26 @@ def test_nothing_is_unpickled_or_evaluated():
     assert not {'pickle', 'torch', 'yaml'} & set(imported(path)), path
 
 
-@pytest.mark.parametrize('statement,absent', [
+@pytest.mark.parametrize(
+  'statement,absent',
+  [
     ('import vaegan_jax', ('jax', 'flax', 'tensorflow')),
     ('from vaegan_jax import losses', ('flax', 'optax', 'orbax', 'tensorflow', 'ml_collections')),
     ('from vaegan_jax import methods', ('jax',)),
-    ('from vaegan_jax import restore', ('tensorflow', 'tensorflow_datasets'))])
+    ('from vaegan_jax import restore', ('tensorflow', 'tensorflow_datasets')),
+  ],
+)
 def test_imports_stay_small(statement, absent):
   code = f'import sys; {statement}; print([m for m in {absent!r} if m in sys.modules])'
-  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
+  out = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True
+  )
   assert out.stdout.strip() == '[]'
 
 
 def test_every_public_name_exists():
   import vaegan_jax
+
   for name in vaegan_jax.__all__:
     assert getattr(vaegan_jax, name).__doc__
 

@@ -1,17 +1,17 @@
 """The networks: published sizes, what the features are, where the condition enters, batch norm."""
+
 import functools
 import math
 
+from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax import linen as nn
-
 from vaegan_jax import parallel
-from vaegan_jax.networks import bao, larsen, layers, mlp
+from vaegan_jax.networks import bao, convolutions, larsen, layers, mlp
 
 Z, K = 8, 3
 SIZES = (16, 32, 64, 128)
@@ -24,12 +24,17 @@ def nets(module, size=16, channels=1, **fields):
   z = jax.random.normal(jax.random.key(1), (4, Z))
   if module is mlp:
     x = x.reshape(4, -1)[:, :2]
-    return dict(encoder=(mlp.Encoder(Z, **fields), x), generator=(mlp.Generator(**fields), z),
-                discriminator=(mlp.Discriminator(**fields), x))
+    return dict(
+      encoder=(mlp.Encoder(Z, **fields), x),
+      generator=(mlp.Generator(**fields), z),
+      discriminator=(mlp.Discriminator(**fields), x),
+    )
   fields = dict(image_size=size, channels=channels, width=0.125) | fields
-  made = dict(encoder=(module.Encoder(latent_size=Z, **fields), x),
-              generator=(module.Generator(**fields), z),
-              discriminator=(module.Discriminator(**fields), x))
+  made = dict(
+    encoder=(module.Encoder(latent_size=Z, **fields), x),
+    generator=(module.Generator(**fields), z),
+    discriminator=(module.Discriminator(**fields), x),
+  )
   if module is bao:
     made['classifier'] = (bao.Classifier(num_classes=K, **fields), x)
   return made
@@ -110,8 +115,10 @@ def test_bao_other_networks_count_by_hand():
   assert count(bao.Classifier(128, 3, 530), x) == alexnet + 4096 * 530 + 530
 
 
-FEATURES = {larsen: {16: 4096, 32: 4096, 64: 16384, 128: 16384},
-            bao: {16: 2048, 32: 4096, 64: 8192, 128: 16384}}
+FEATURES = {
+  larsen: {16: 4096, 32: 4096, 64: 16384, 128: 16384},
+  bao: {16: 2048, 32: 4096, 64: 8192, 128: 16384},
+}
 
 
 @pytest.mark.parametrize('channels', (1, 3))
@@ -119,7 +126,7 @@ FEATURES = {larsen: {16: 4096, 32: 4096, 64: 16384, 128: 16384},
 @pytest.mark.parametrize('module', (larsen, bao))
 def test_outputs_have_the_promised_shapes_and_types(module, size, channels):
   got = {}
-  for name, (net, x) in nets(module, size, channels, width=1., dtype=jnp.bfloat16).items():
+  for name, (net, x) in nets(module, size, channels, width=1.0, dtype=jnp.bfloat16).items():
     inputs = (x, *condition(name, jnp.zeros((4, K))))
     variables = initialise(net, *inputs)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
@@ -145,7 +152,7 @@ def test_mlp_outputs_have_the_promised_shapes():
 def test_the_last_maps_of_the_bao_critics_have_4x4_pixels():
   for size in SIZES:
     for name, kernel in (('discriminator', 'logit'), ('classifier', 'full0')):
-      net, x = nets(bao, size, width=1.)[name]
+      net, x = nets(bao, size, width=1.0)[name]
       rows = initialise(net, x, *condition(name, None))['params'][kernel]['kernel'].shape[0]
       assert rows == 16 * (256 if name == 'classifier' else 32 * size // 4), (size, name)
 
@@ -166,14 +173,19 @@ def test_dis_l_is_the_raw_output_of_the_last_strided_convolution():
   kernel = params['conv2']['kernel']
   doubled = {**variables, 'params': {**params, 'conv2': {'kernel': 2 * kernel}}}
   np.testing.assert_allclose(apply(doubled, x, None)[0][1], 2 * features, rtol=1e-5)
-  assert set(params) == {
-      'conv0', 'conv1', 'norm1', 'conv2', 'norm2', 'full', 'norm_full', 'logit'}
+  assert set(params) == {'conv0', 'conv1', 'norm1', 'conv2', 'norm2', 'full', 'norm_full', 'logit'}
   assert set(params['conv0']) == {'kernel', 'bias'} and set(params['conv1']) == {'kernel'}
 
 
-@pytest.mark.parametrize('module, name, last, conditional', (
-    (bao, 'discriminator', 'logit', False), (bao, 'discriminator', 'logit', True),
-    (bao, 'classifier', 'logits', False), (mlp, 'discriminator', 'logit', False)))
+@pytest.mark.parametrize(
+  'module, name, last, conditional',
+  (
+    (bao, 'discriminator', 'logit', False),
+    (bao, 'discriminator', 'logit', True),
+    (bao, 'classifier', 'logits', False),
+    (mlp, 'discriminator', 'logit', False),
+  ),
+)
 def test_bao_features_are_the_input_of_the_last_full_layer(module, name, last, conditional):
   _, x, c, variables, apply = case(module, name, conditional=conditional)
   logits, features = apply(variables, x, *condition(name, c))[0]
@@ -190,7 +202,9 @@ def test_larsen_convolutions_pad_two_zeros_at_each_side():
   x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
   kernel = jax.random.normal(jax.random.key(1), (5, 5, 3, 4))
   padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-  windows = np.stack([padded[:, i:i + 7:2, j:j + 7:2] for i in range(5) for j in range(5)], 3)
+  windows = np.stack(
+    [padded[:, i : i + 7 : 2, j : j + 7 : 2] for i in range(5) for j in range(5)], 3
+  )
   expected = np.einsum('bhwkc,kco->bhwo', windows, np.asarray(kernel).reshape(25, 3, 4))
   got = conv.apply({'params': {'kernel': kernel}}, x)
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
@@ -221,9 +235,10 @@ def close(a, b, rtol=1e-5):
 @pytest.mark.parametrize('same', (True, False))
 def test_gradients_of_the_transposed_convolution_are_those_of_lax(k, same):
   padding = ((k + 1) // 2, k // 2) if same else (k // 2, k - k // 2)
-  own = lambda x, kernel: layers.conv_transpose(x, kernel, padding)
+  own = lambda x, kernel: convolutions.conv_transpose(x, kernel, padding)
   native = lambda x, kernel: lax.conv_transpose(
-      x, kernel, (2, 2), 'SAME' if same else [padding] * 2)
+    x, kernel, (2, 2), 'SAME' if same else [padding] * 2
+  )
   x = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
   kernel = jax.random.normal(jax.random.key(1), (k, k, 3, 4))
   close(own(x, kernel), native(x, kernel))
@@ -231,7 +246,7 @@ def test_gradients_of_the_transposed_convolution_are_those_of_lax(k, same):
 
 
 def test_the_transposed_convolution_under_vmap_pmap_bfloat16_and_twice():
-  own = lambda x, kernel: layers.conv_transpose(x, kernel, (2, 3))
+  own = lambda x, kernel: convolutions.conv_transpose(x, kernel, (2, 3))
   native = lambda x, kernel: lax.conv_transpose(x, kernel, (2, 2), [(2, 3)] * 2)
   x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
   kernel = jax.random.normal(jax.random.key(1), (5, 5, 3, 4))
@@ -246,24 +261,42 @@ def test_the_transposed_convolution_under_vmap_pmap_bfloat16_and_twice():
   close(twice(own), twice(native), 1e-4)
 
 
-@pytest.mark.parametrize('k, strides, channels', [
-    (5, 2, 4), (5, 1, 4), (3, 1, 4), (3, 2, 1), (1, 1, 4), (1, 2, 4), (11, 4, 4), (5, 1, 1), (4, 2, 3)])
+@pytest.mark.parametrize(
+  'k, strides, channels',
+  [
+    (5, 2, 4),
+    (5, 1, 4),
+    (3, 1, 4),
+    (3, 2, 1),
+    (1, 1, 4),
+    (1, 2, 4),
+    (11, 4, 4),
+    (5, 1, 1),
+    (4, 2, 3),
+  ],
+)
 @pytest.mark.parametrize('padding', ['same', 'SAME', 'uneven'])
-def test_the_convolution_and_its_gradients_are_those_of_lax(monkeypatch, k, strides, channels, padding):
+def test_the_convolution_and_its_gradients_are_those_of_lax(
+  monkeypatch, k, strides, channels, padding
+):
   monkeypatch.setattr(jax, 'device_count', lambda: 1)  # as on a machine of one CPU: in chunks
   monkeypatch.setattr(layers, 'CHUNK', 2)
   padding = {'same': ((k // 2, k // 2),) * 2, 'uneven': ((0, 2), (k // 2, 1))}.get(padding, padding)
-  own = lambda x, kernel: layers.conv(x, kernel, (strides, strides), padding)
+  own = lambda x, kernel: convolutions.conv(x, kernel, (strides, strides), padding)
   native = lambda x, kernel: lax.conv_general_dilated(
-      x, kernel, (strides, strides), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    x, kernel, (strides, strides), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
   x = jax.random.normal(jax.random.key(0), (5, 12, 16, 3))
   kernel = jax.random.normal(jax.random.key(1), (k, k, 3, channels))
   close(own(x, kernel), native(x, kernel))
   jax.tree.map(close, *(jax.jit(sines(f))(x, kernel) for f in (own, native)))
   twice = lambda f: jax.jit(jax.grad(lambda x: jnp.sum(sines(f)(x, kernel)[0] ** 2)))(x)
   close(twice(own), twice(native), 1e-4)
-  count = lambda: str(jax.make_jaxpr(lambda x, g: layers._weight_gradient(x, kernel, (strides, strides), padding, g))(
-      x, native(x, kernel))).count('conv_general_dilated[')
+  count = lambda: str(
+    jax.make_jaxpr(
+      lambda x, g: convolutions._weight_gradient(x, kernel, (strides, strides), padding, g)
+    )(x, native(x, kernel))
+  ).count('conv_general_dilated[')
   chunked = count()
   monkeypatch.setattr(layers, 'CHUNK', len(x))
   assert k == 1 or chunked == 2 * count()
@@ -271,25 +304,34 @@ def test_the_convolution_and_its_gradients_are_those_of_lax(monkeypatch, k, stri
 
 def test_empty_arrays_and_what_the_convolution_does_not_have():
   nothing, kernel = jnp.zeros((0, 8, 8, 5)), jnp.ones((5, 5, 5, 3))
-  same = lambda x, kernel: layers.conv(x, kernel, (1, 1), ((2, 2), (2, 2)))
-  up = lambda x, kernel: layers.conv_transpose(x, kernel, (2, 3))
+  same = lambda x, kernel: convolutions.conv(x, kernel, (1, 1), ((2, 2), (2, 2)))
+  up = lambda x, kernel: convolutions.conv_transpose(x, kernel, (2, 3))
   for f, side in ((same, 8), (up, 16)):
     assert f(nothing, kernel).shape == (0, side, side, 3)
     assert not any(a.any() for a in jax.grad(lambda *a: f(*a).sum(), (0, 1))(nothing, kernel))
   small, four = jnp.ones((2, 5, 3, 5)), jnp.ones((4, 4, 5, 3))  # VALID: there is no output
-  assert jax.grad(lambda x: layers.conv(x, four, (2, 2), 'VALID').sum())(small).shape == small.shape
+  assert (
+    jax.grad(lambda x: convolutions.conv(x, four, (2, 2), 'VALID').sum())(small).shape
+    == small.shape
+  )
   for own in (dict(kernel_dilation=2), dict(feature_group_count=5)):
-    net = nn.Conv(5, (3, 3), conv_general_dilated=layers.conv_of_linen, **own)
+    net = nn.Conv(5, (3, 3), conv_general_dilated=convolutions.conv_of_linen, **own)
     with pytest.raises(ValueError, match='neither dilations nor groups'):
       net.init(jax.random.key(0), jnp.ones((1, 8, 8, 5)))
 
 
 def test_the_form_of_a_convolution_is_that_of_the_backend(monkeypatch):
   x, kernel, image = (jnp.ones(shape) for shape in ((2, 8, 8, 6), (5, 5, 6, 8), (5, 5, 6, 3)))
-  up = lambda: str(jax.make_jaxpr(lambda x, v: layers.conv_transpose(x, v, (2, 3)))(x, kernel))
-  to_image = lambda: str(jax.make_jaxpr(lambda x, v: layers.conv(x, v, (1, 1), 'SAME'))(x, image))
-  assert up().count('conv_general_dilated[') == up().count('lhs_dilation=(1, 1)') == 4  # no zeros between the inputs
-  assert f'window_strides=(1, {layers.COLUMNS})' in to_image()
+  up = lambda: str(
+    jax.make_jaxpr(lambda x, v: convolutions.conv_transpose(x, v, (2, 3)))(x, kernel)
+  )
+  to_image = lambda: str(
+    jax.make_jaxpr(lambda x, v: convolutions.conv(x, v, (1, 1), 'SAME'))(x, image)
+  )
+  assert (
+    up().count('conv_general_dilated[') == up().count('lhs_dilation=(1, 1)') == 4
+  )  # no zeros between the inputs
+  assert f'window_strides=(1, {convolutions.COLUMNS})' in to_image()
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert up().count('conv_general_dilated[') == up().count('lhs_dilation=(2, 2)') == 1
   assert 'window_strides=(1, 1)' in to_image()
@@ -299,16 +341,20 @@ def test_the_form_of_a_convolution_is_that_of_the_backend(monkeypatch):
 def test_xla_accepts_what_it_is_told_and_has_its_own_convolutions(monkeypatch):
   monkeypatch.setattr(jax, 'device_count', lambda: 1)
   x, kernel = jnp.ones((8, 16, 16, 32)), jnp.ones((3, 3, 32, 64))
-  step = jax.jit(lambda x, kernel: layers.conv(x, kernel, (1, 1), 'SAME'), compiler_options=parallel.compiler_options())
+  step = jax.jit(
+    lambda x, kernel: convolutions.conv(x, kernel, (1, 1), 'SAME'),
+    compiler_options=parallel.compiler_options(),
+  )
   program = step.lower(x, kernel).compile().as_text()
   assert 'ynn' not in program or jax.__version_info__ >= (0, 11)
 
 
 @pytest.mark.parametrize('strides', (1, 2))
 def test_pool_is_max_pool_and_so_is_its_gradient(strides):
-  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3)) - 3.  # below the zeros of wrong padding
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3)) - 3.0  # below the zeros of wrong padding
   flax_pool = functools.partial(
-      nn.max_pool, window_shape=(3, 3), strides=(strides,) * 2, padding='SAME')
+    nn.max_pool, window_shape=(3, 3), strides=(strides,) * 2, padding='SAME'
+  )
   own = functools.partial(bao.pool, strides=strides)
   np.testing.assert_array_equal(own(x), flax_pool(x))
   grads = [jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(f(x)))))(x) for f in (own, flax_pool)]
@@ -318,9 +364,18 @@ def test_pool_is_max_pool_and_so_is_its_gradient(strides):
 # The condition.
 
 
-@pytest.mark.parametrize('module, name', (
-    (larsen, 'encoder'), (larsen, 'generator'), (larsen, 'discriminator'),
-    (bao, 'encoder'), (bao, 'generator'), (bao, 'discriminator'), (mlp, 'encoder')))
+@pytest.mark.parametrize(
+  'module, name',
+  (
+    (larsen, 'encoder'),
+    (larsen, 'generator'),
+    (larsen, 'discriminator'),
+    (bao, 'encoder'),
+    (bao, 'generator'),
+    (bao, 'discriminator'),
+    (mlp, 'encoder'),
+  ),
+)
 def test_networks_depend_on_the_condition(module, name):
   conditional = name == 'discriminator'
   _, x, c, variables, apply = case(module, name, conditional=conditional)
@@ -355,8 +410,10 @@ def test_a_conditional_critic_judges_image_and_condition_together():
 
 def test_running_statistics_keep_nine_tenths():
   _, x, c, variables, apply = case(larsen, 'encoder')
-  stats = {layer: dict(mean=jnp.full_like(old['mean'], 3.), var=jnp.full_like(old['var'], 5.))
-           for layer, old in variables['batch_stats'].items()}
+  stats = {
+    layer: dict(mean=jnp.full_like(old['mean'], 3.0), var=jnp.full_like(old['var'], 5.0))
+    for layer, old in variables['batch_stats'].items()
+  }
   moved = apply({**variables, 'batch_stats': stats}, x, c)[1]['norm0']
   kernel = variables['params']['conv0']['kernel']
   h = lax.conv_general_dilated(x, kernel, (2, 2), [(2, 2)] * 2, **CONV)
@@ -364,8 +421,10 @@ def test_running_statistics_keep_nine_tenths():
   np.testing.assert_allclose(moved['var'], 0.9 * 5 + 0.1 * h.var((0, 1, 2)), rtol=1e-4)
 
 
-@pytest.mark.parametrize('module, name', (
-    (larsen, 'generator'), (larsen, 'discriminator'), (bao, 'encoder'), (bao, 'classifier')))
+@pytest.mark.parametrize(
+  'module, name',
+  ((larsen, 'generator'), (larsen, 'discriminator'), (bao, 'encoder'), (bao, 'classifier')),
+)
 def test_in_eval_mode_an_output_does_not_depend_on_its_batch_mates(module, name):
   net, x, c, variables, apply = case(module, name)
   inputs = (x, *condition(name, c))
@@ -395,7 +454,7 @@ def test_statistics_are_of_all_devices_under_pmap():
 
 
 def test_init_has_the_structure_and_the_constants_of_linen():
-  constants = dict(bias=0., scale=1., mean=0., var=1.)
+  constants = dict(bias=0.0, scale=1.0, mean=0.0, var=1.0)
   for module in (larsen, bao, mlp):
     for name in nets(module):
       net, x, c, variables, _ = case(module, name)
@@ -419,14 +478,14 @@ def test_larsen_kernels_are_uniform_within_the_published_bounds(name):
     assert np.abs(unit).max() <= 1
     if unit.size > 2000:
       assert np.abs(unit).max() > 0.99
-      np.testing.assert_allclose(np.quantile(unit, (.25, .5, .75)), (-.5, 0, .5), atol=0.05)
+      np.testing.assert_allclose(np.quantile(unit, (0.25, 0.5, 0.75)), (-0.5, 0, 0.5), atol=0.05)
 
 
 def test_bao_kernels_are_normal_with_deviation_002():
   params = case(bao, 'encoder')[3]['params']
   unit = np.asarray(params['inception_4a']['three']['conv']['kernel']).ravel() / 0.02
   measured = unit.mean(), unit.std(), (np.abs(unit) < 1).mean()
-  assert np.abs(np.array(measured) - (0., 1., 0.683)).max() < 0.04, measured
+  assert np.abs(np.array(measured) - (0.0, 1.0, 0.683)).max() < 0.04, measured
   full = np.asarray(case(bao, 'classifier')[3]['params']['full1']['kernel'])
   np.testing.assert_allclose(full.std(), (2 / full.shape[0]) ** 0.5, rtol=0.02)
 
@@ -441,8 +500,11 @@ def test_init_depends_on_the_key_alone_and_on_all_of_it():
   assert abs(np.corrcoef(one, two)[0, 1]) < 0.5  # kernels do not share their noise
   keys = jax.random.split(jax.random.key(5), 2)
   mapped = jax.jit(jax.vmap(start))(keys)
-  jax.tree.map(lambda m, *e: np.testing.assert_allclose(m, np.stack(e), rtol=1e-5, atol=1e-7),
-               mapped, *map(start, keys))
+  jax.tree.map(
+    lambda m, *e: np.testing.assert_allclose(m, np.stack(e), rtol=1e-5, atol=1e-7),
+    mapped,
+    *map(start, keys),
+  )
 
 
 def test_a_network_with_other_initialisers_is_left_to_its_own_init():
@@ -450,7 +512,7 @@ def test_a_network_with_other_initialisers_is_left_to_its_own_init():
   class Other(nn.Module):
     @nn.compact
     def __call__(self, x, train):
-      return nn.Dense(3, bias_init=nn.initializers.constant(2.))(x)
+      return nn.Dense(3, bias_init=nn.initializers.constant(2.0))(x)
 
   key, x = jax.random.key(0), jnp.zeros((2, 4))
   expected = Other().init(key, x, train=False)
@@ -465,15 +527,18 @@ def test_every_parameter_has_a_gradient(module):
   @jax.jit
   @jax.grad
   def grads(params):
-    total = 0.
+    total = 0.0
     for name, (_, x, c, variables, apply) in cases.items():
       outputs = apply({**variables, 'params': params[name]}, x, *condition(name, c))[0]
       total += sum(jnp.vdot(a, draw(a.shape, np.float32)) for a in jax.tree.leaves(outputs))
     return total
 
   found = grads({name: variables['params'] for name, (_, _, _, variables, _) in cases.items()})
-  assert not [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(found)
-              if not jnp.abs(g).max() > 1e-6]
+  assert not [
+    jax.tree_util.keystr(path)
+    for path, g in jax.tree_util.tree_leaves_with_path(found)
+    if not jnp.abs(g).max() > 1e-6
+  ]
 
 
 # Bad input.

@@ -1,21 +1,23 @@
 """What the papers fix: tables, weights, and the arithmetic of a step."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import arithmetic
-from vaegan_jax import methods
-from vaegan_jax import model as wiring
-from vaegan_jax import optim
+from vaegan_jax import methods, optim
+from vaegan_jax.model import SEES, may_move
 
-LAMBDAS = dict(kl=3., pixel=1., feature_d=1., feature_c=1., match_d=1e-3, match_c=1e-3)  # Bao et al.
+LAMBDAS = dict(
+  kl=3.0, pixel=1.0, feature_d=1.0, feature_c=1.0, match_d=1e-3, match_c=1e-3
+)  # Bao et al.
 
 
 def test_cvae_gan_has_the_papers_lambdas_and_asymmetric_rows():
   rows = methods.CVAE_GAN
-  assert rows['classifier'] == dict(classify=1.)  # L_C on real images only
-  assert rows['discriminator'] == dict(real=1., fake_recon=1., fake_prior=1.)
+  assert rows['classifier'] == dict(classify=1.0)  # L_C on real images only
+  assert rows['discriminator'] == dict(real=1.0, fake_recon=1.0, fake_prior=1.0)
   for network in ('generator', 'encoder'):
     assert rows[network] == {k: LAMBDAS[k] for k in rows[network]}
   assert set(rows['generator']) == set(LAMBDAS) - {'kl'}
@@ -25,8 +27,8 @@ def test_cvae_gan_has_the_papers_lambdas_and_asymmetric_rows():
 
 def test_vae_gan_weighs_the_likelihood_by_gamma_in_the_generator_alone():
   rows = methods.VAE_GAN
-  assert rows['encoder'] == dict(kl=1., feature_d=1.)  # neither gamma nor L_GAN
-  assert rows['generator'] == dict(feature_d=1e-5, real=-1., fake_recon=-1., fake_prior=-1.)
+  assert rows['encoder'] == dict(kl=1.0, feature_d=1.0)  # neither gamma nor L_GAN
+  assert rows['generator'] == dict(feature_d=1e-5, real=-1.0, fake_recon=-1.0, fake_prior=-1.0)
   assert 'feature_d' not in rows['discriminator']
   assert 'fake_recon' not in methods.VAE_GAN_RELEASED['discriminator']
   assert methods.VAE_GAN_RELEASED['generator']['feature_d'] == 1e-6
@@ -36,20 +38,30 @@ def test_every_table_names_losses_and_networks_that_exist():
   for table in methods.METHODS.values():
     for network, row in table.items():
       for loss in row:
-        assert wiring.may_move(loss, network)
+        assert may_move(loss, network)
 
 
 def test_mean_feature_matching_compares_real_images_with_prior_samples_only():
-  assert wiring.SEES['match_d'] == dict(discriminator='rp') and wiring.SEES['match_c'] == dict(classifier='rp')
-  assert wiring.SEES['feature_d'] == dict(discriminator='rf')
+  assert SEES['match_d'] == dict(discriminator='rp') and SEES['match_c'] == dict(classifier='rp')
+  assert SEES['feature_d'] == dict(discriminator='rf')
 
 
-@pytest.mark.parametrize('real,fake,generator,discriminator', [
-    (0.69, 0.69, True, True), (0.2, 0.69, True, False), (0.69, 0.2, True, False), (1.2, 0.69, False, True),
-    (0.69, 1.2, False, True), (0.2, 1.2, True, True)])
+@pytest.mark.parametrize(
+  'real,fake,generator,discriminator',
+  [
+    (0.69, 0.69, True, True),
+    (0.2, 0.69, True, False),
+    (0.69, 0.2, True, False),
+    (1.2, 0.69, False, True),
+    (0.69, 1.2, False, True),
+    (0.2, 1.2, True, True),
+  ],
+)
 def test_equilibrium_gate(real, fake, generator, discriminator):
   """The truth table of Larsen et al.'s code; the fake cost is the mean over all fakes."""
-  terms = dict(real=jnp.float32(real), fake_recon=jnp.float32(fake - .1), fake_prior=jnp.float32(fake + .1))
+  terms = dict(
+    real=jnp.float32(real), fake_recon=jnp.float32(fake - 0.1), fake_prior=jnp.float32(fake + 0.1)
+  )
   go = jax.jit(optim.equilibrium_gate)(terms)
   assert (bool(go['generator']), bool(go['discriminator'])) == (generator, discriminator)
 
@@ -63,31 +75,46 @@ def test_larsen_annealing():
 def test_rmsprop_has_eps_outside_the_root_and_starts_at_zero():
   transformation = optim.optimizer('rmsprop', 3e-4)
   params = {'kernel': jnp.ones(3)}
-  grad = {'kernel': jnp.asarray([1., 1e-8, 0.])}
+  grad = {'kernel': jnp.asarray([1.0, 1e-8, 0.0])}
   updates, _ = transformation.update(grad, transformation.init(params), params)
-  root = np.sqrt(0.1) * np.asarray([1., 1e-8, 0.])
-  np.testing.assert_allclose(updates['kernel'], -3e-4 * np.asarray([1., 1e-8, 0.]) / (root + 1e-8), rtol=1e-5)
+  root = np.sqrt(0.1) * np.asarray([1.0, 1e-8, 0.0])
+  np.testing.assert_allclose(
+    updates['kernel'], -3e-4 * np.asarray([1.0, 1e-8, 0.0]) / (root + 1e-8), rtol=1e-5
+  )
 
 
 def test_weight_decay_is_coupled_and_spares_biases():
-  transformation = optim.optimizer('sgd', 1., weight_decay=0.1)
+  transformation = optim.optimizer('sgd', 1.0, weight_decay=0.1)
   params = {'conv': {'kernel': jnp.ones(2), 'bias': jnp.ones(2)}, 'norm': {'scale': jnp.ones(2)}}
-  updates, _ = transformation.update(jax.tree.map(jnp.zeros_like, params), transformation.init(params), params)
+  updates, _ = transformation.update(
+    jax.tree.map(jnp.zeros_like, params), transformation.init(params), params
+  )
   np.testing.assert_allclose(updates['conv']['kernel'], -0.1)
   assert not updates['conv']['bias'].any() and not updates['norm']['scale'].any()
 
 
-@pytest.mark.parametrize('name,critics,image_size,gflop,forwards', [
-    ('vae_gan', 'joint', 64, 16.1, 3.8), ('vae_gan', 'apart', 64, 14.7, 3.4), ('vae_gan_released', 'apart', 64, 12.1, 2.9),
-    ('vae_gan_february', 'joint', 64, 18.5, 4.4), ('cvae_gan', 'apart', 16, 0.56, 2.75)])
+@pytest.mark.parametrize(
+  'name,critics,image_size,gflop,forwards',
+  [
+    ('vae_gan', 'joint', 64, 16.1, 3.8),
+    ('vae_gan', 'apart', 64, 14.7, 3.4),
+    ('vae_gan_released', 'apart', 64, 12.1, 2.9),
+    ('vae_gan_february', 'joint', 64, 18.5, 4.4),
+    ('cvae_gan', 'apart', 16, 0.56, 2.75),
+  ],
+)
 def test_flops_of_a_step(name, critics, image_size, gflop, forwards):
   """GFLOP per image and forward passes with the published widths, optimizers and moving average included; within 2 %
   of the least by hand: no second forward pass, and nothing pulled through a network that no row needs. At 16x16 within
-  3 %: there the zeros of layers._forward are a larger part."""
+  3 %: there the zeros of convolutions._forward are a larger part."""
   model, table, config = arithmetic.setting(name, critics, image_size=image_size)
   step, forward, _ = arithmetic.by_xla(name, model, table, config, 64, compiled=False)
-  least, words = arithmetic.by_hand(arithmetic.costs(model, config, arithmetic.classes(name)), arithmetic.passes(model, table))
-  print(f'{name}: step {step / 1e9:.2f} GFLOP per image, {step / forward:.2f} forward passes, least {least / 1e9:.2f} ({words})')
+  least, words = arithmetic.by_hand(
+    arithmetic.costs(model, config, arithmetic.classes(name)), arithmetic.passes(model, table)
+  )
+  print(
+    f'{name}: step {step / 1e9:.2f} GFLOP per image, {step / forward:.2f} forward passes, least {least / 1e9:.2f} ({words})'
+  )
   assert step <= gflop * 1e9
   assert step <= forwards * forward
   assert 0.99 * least <= step <= (1.03 if image_size == 16 else 1.02) * least
@@ -95,9 +122,14 @@ def test_flops_of_a_step(name, critics, image_size, gflop, forwards):
 
 def test_least_passes_by_hand():
   """The sums of the hand count where a reader can do them: see benchmarks/arithmetic.py."""
+
   def words(name, critics):
     model, table, _ = arithmetic.setting(name, critics)
-    return ' + '.join(f'{sum(counts[:3])}{network[0]}' for network, counts in arithmetic.passes(model, table).items())
+    return ' + '.join(
+      f'{sum(counts[:3])}{network[0]}'
+      for network, counts in arithmetic.passes(model, table).items()
+    )
+
   assert words('vae_gan', 'apart') == '3e + 7g + 10d'
   assert words('vae_gan', 'joint') == '3e + 7g + 12d'
   assert words('vae_gan_released', 'apart') == '3e + 6g + 8d'

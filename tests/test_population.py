@@ -1,4 +1,5 @@
 """Populations: a member is its config's run alone, and its workdir a run like any other."""
+
 import functools
 import json
 import os
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import types
 
-from configs import digits
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,39 +18,48 @@ from orbax.checkpoint import v1 as ocp
 import pytest
 
 from tests import tiny
-from vaegan_jax import build
-from vaegan_jax import checkpoint
-from vaegan_jax import losses
-from vaegan_jax import methods
-from vaegan_jax import parallel
-from vaegan_jax import population
-from vaegan_jax import sample
-from vaegan_jax import step as stepping
-from vaegan_jax import train
+from vaegan_jax import build, checkpoint, losses, methods, parallel, sample, settings
+from vaegan_jax.configs import digits
+from vaegan_jax.routing import column_groups, gradients
+from vaegan_jax.runs import population, train
+from vaegan_jax.step import draw
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 class Whole(nn.Module):
   """A network of tiny.py for images of 16x16, made with the fields that build.py gives."""
+
   kind: str
   latent_size: int
   num_classes: int = 0
 
   @nn.compact
   def __call__(self, x, c=None, *, train):
-    outputs = dict(encoder=(self.latent_size,) * 2, generator=(256,), discriminator=(1,),
-                   classifier=(self.num_classes,))[self.kind]
-    features, out = tiny.Net(outputs, conditional=self.kind in ('encoder', 'generator'))(x, c, train=train)
+    outputs = dict(
+      encoder=(self.latent_size,) * 2,
+      generator=(256,),
+      discriminator=(1,),
+      classifier=(self.num_classes,),
+    )[self.kind]
+    features, out = tiny.Net(outputs, conditional=self.kind in ('encoder', 'generator'))(
+      x, c, train=train
+    )
     if self.kind == 'encoder':
       return tuple(out)
-    return jnp.tanh(out[0]).reshape(-1, 16, 16, 1) if self.kind == 'generator' else (
-        (out[0][:, 0], features) if self.kind == 'discriminator' else (out[0], features))
+    return (
+      jnp.tanh(out[0]).reshape(-1, 16, 16, 1)
+      if self.kind == 'generator'
+      else ((out[0][:, 0], features) if self.kind == 'discriminator' else (out[0], features))
+    )
 
 
 @pytest.fixture(autouse=True, scope='module')
 def small_networks():
-  kinds = {kind.capitalize(): lambda kind=kind, latent_size=0, **_: Whole(kind, latent_size) for kind in tiny.NETWORKS}
+  kinds = {
+    kind.capitalize(): lambda kind=kind, latent_size=0, **_: Whole(kind, latent_size)
+    for kind in tiny.NETWORKS
+  }
   with pytest.MonkeyPatch.context() as patch:
     for name in build.NETWORKS:
       patch.setitem(build.NETWORKS, name, types.SimpleNamespace(**kinds))
@@ -58,21 +67,38 @@ def small_networks():
 
 
 def members_of(method, values, seeds='01', **changes):
-  changes = {'network.latent_size': 3, 'batch_size': 8, 'steps': 4, 'log_every_steps': 1, 'sample_every_steps': 100,
-             'save_every_steps': 2, 'optimizer.eps': 0.01, **changes}  # eps: what is rounding only stays small
-  return build.members(build.with_settings(digits.get_config(method), changes), list(seeds), values)
+  changes = {
+    'network.latent_size': 3,
+    'batch_size': 8,
+    'steps': 4,
+    'log_every_steps': 1,
+    'sample_every_steps': 100,
+    'save_every_steps': 2,
+    'optimizer.eps': 0.01,
+    **changes,
+  }  # eps: what is rounding only stays small
+  return settings.members(
+    settings.with_settings(digits.get_config(method), changes), list(seeds), values
+  )
 
 
 def state(workdir, step):
   """{path: array} of a checkpoint."""
   folder = pathlib.Path(workdir) / checkpoint.FOLDER / str(step)
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), ocp.metadata(folder).metadata)
-  return {jax.tree_util.keystr(path): np.asarray(a) for path, a in jax.tree_util.tree_leaves_with_path(ocp.load(folder, like))}
+  like = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), ocp.metadata(folder).metadata
+  )
+  return {
+    jax.tree_util.keystr(path): np.asarray(a)
+    for path, a in jax.tree_util.tree_leaves_with_path(ocp.load(folder, like))
+  }
 
 
 def logged(workdir):
-  lines = [json.loads(line) for line in (pathlib.Path(workdir) / 'metrics.jsonl').read_text().splitlines()]
+  lines = [
+    json.loads(line) for line in (pathlib.Path(workdir) / 'metrics.jsonl').read_text().splitlines()
+  ]
   return [{k: v for k, v in line.items() if k != 'images_per_s'} for line in lines]
 
 
@@ -92,9 +118,13 @@ def same_run(one, two, step, rtol=2e-3, atol=1e-5):
 
 # For vae_gan members of weight 0 share the step of the others, for cvae_gan the classifier sees other images.
 SWEEPS = dict(
-    vae_gan=({'method.generator.feature_d': ['0', '0.1'], 'optimizer.learning_rate': ['3e-4', '1e-3']}, 1,
-             (parallel.in_turn, parallel.vmapped)),
-    cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2, (parallel.vmapped,)))
+  vae_gan=(
+    {'method.generator.feature_d': ['0', '0.1'], 'optimizer.learning_rate': ['3e-4', '1e-3']},
+    1,
+    (parallel.in_turn, parallel.vmapped),
+  ),
+  cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2, (parallel.vmapped,)),
+)
 
 
 @pytest.mark.parametrize('method', SWEEPS)
@@ -102,8 +132,11 @@ def test_a_member_is_its_config_trained_alone(method, tmp_path, monkeypatch):
   values, programs, ways = SWEEPS[method]
   configs = members_of(method, values, steps=3, save_every_steps=100)
   names = list(configs)
-  assert names[:2] == (['seed_0,match_c_0', 'seed_0,match_c_0.1'] if programs == 2 else
-                       ['seed_0,feature_d_0,learning_rate_3e-4', 'seed_0,feature_d_0,learning_rate_1e-3'])
+  assert names[:2] == (
+    ['seed_0,match_c_0', 'seed_0,match_c_0.1']
+    if programs == 2
+    else ['seed_0,feature_d_0,learning_rate_3e-4', 'seed_0,feature_d_0,learning_rate_1e-3']
+  )
   alone = (names[0], names[-1])
   for name in alone:
     assert train.train(configs[name], tmp_path / name, say=lambda _: None) == 0
@@ -114,7 +147,9 @@ def test_a_member_is_its_config_trained_alone(method, tmp_path, monkeypatch):
     assert f' in {programs} program(s)' in said[0]
     for name in alone:
       same_run(home / name, tmp_path / name, 3)
-    ends = [state(home / name, 3)["['params']['generator']['Net_0']['first']['kernel']"] for name in names]
+    ends = [
+      state(home / name, 3)["['params']['generator']['Net_0']['first']['kernel']"] for name in names
+    ]
     assert all(abs(a - b).max() > 1e-5 for i, a in enumerate(ends) for b in ends[:i])
     told = json.loads((home / population.FILE).read_text())['members']
     assert list(told) == names and told[names[-1]]['settings']['seed'] == 1
@@ -138,8 +173,13 @@ def test_members_are_taken_by_the_other_commands(whole):
   configs, workdir = whole
   name, config = list(configs.items())[0]
   assert sample.restore(workdir / name).sample(2).shape == (2, 16, 16, 1)
-  assert list((workdir / name / 'samples').glob('*.png')) and list((workdir / name / 'reconstructions').glob('*.png'))
-  assert train.train(build.with_settings(config, {'steps': 6}), workdir / name, say=lambda _: None) == 0
+  assert list((workdir / name / 'samples').glob('*.png')) and list(
+    (workdir / name / 'reconstructions').glob('*.png')
+  )
+  assert (
+    train.train(settings.with_settings(config, {'steps': 6}), workdir / name, say=lambda _: None)
+    == 0
+  )
   assert checkpoint.steps(workdir / name)[-1] == 6
   with pytest.raises(ValueError, match='is at step 6 already'):
     population.train(configs, workdir)
@@ -166,7 +206,7 @@ def test_what_one_member_refuses_changes_no_other(whole):
   first, second = (workdir / name / 'config.json' for name in configs)
   before = first.read_text()
   second.write_text(second.read_text().replace('"batch_size": 8', '"batch_size": 16'))
-  longer = {name: build.with_settings(config, {'steps': 6}) for name, config in configs.items()}
+  longer = {name: settings.with_settings(config, {'steps': 6}) for name, config in configs.items()}
   with pytest.raises(ValueError, match='batch_size: 8 now, 16 then'):
     population.train(longer, workdir)
   assert first.read_text() == before
@@ -178,7 +218,7 @@ def test_another_config_is_told_before_damaged_checkpoints(whole):
   for path in (workdir / name / 'checkpoints').glob('*.json'):
     path.write_text('{}')
   with pytest.raises(ValueError, match='holds a run of another config'):
-    train.begin(build.with_settings(config, {'batch_size': 16}), workdir / name, False)
+    train.begin(settings.with_settings(config, {'batch_size': 16}), workdir / name, False)
   with pytest.raises(ValueError, match='every checkpoint .* is damaged'):
     train.begin(config, workdir / name, False)
 
@@ -189,6 +229,7 @@ def test_a_signal_saves_all_members_and_the_same_call_goes_on(whole, tmp_path):
   def stop(line):
     if line.startswith('step 1/'):
       os.kill(os.getpid(), signal.SIGTERM)
+
   assert population.train(configs, tmp_path / 'cut', say=stop) == 143
   (step,) = {checkpoint.steps(tmp_path / 'cut' / name)[-1] for name in configs}
   assert 1 <= step < 4
@@ -203,7 +244,9 @@ def test_a_damaged_member_does_not_send_all_back_to_the_start(whole):
   for home in homes:
     assert checkpoint.steps(home) == [2, 4]
     (home / 'checkpoints' / '2.json').unlink()
-  largest = max((homes[1] / 'checkpoints' / '4').rglob('*'), key=lambda p: p.is_file() and p.stat().st_size)
+  largest = max(
+    (homes[1] / 'checkpoints' / '4').rglob('*'), key=lambda p: p.is_file() and p.stat().st_size
+  )
   largest.write_bytes(b'x' + largest.read_bytes()[1:])
   with pytest.raises(ValueError, match='every checkpoint that all members have is damaged'):
     population.train(configs, workdir, say=lambda _: None)
@@ -225,7 +268,9 @@ def test_it_goes_on_from_what_all_members_have(whole, tmp_path):
   (workdir / names[0] / 'checkpoints' / '4.json').unlink()
   said = []
   assert population.train(configs, workdir, say=said.append) == 0
-  assert any('set aside' in line and line.startswith(names[1]) for line in said) and any('from step 2' in line for line in said)
+  assert any('set aside' in line and line.startswith(names[1]) for line in said) and any(
+    'from step 2' in line for line in said
+  )
   for name, want in zip(names, before):
     jax.tree.map(np.testing.assert_array_equal, state(workdir / name, 4), want)
     assert [line['step'] for line in logged(workdir / name)] == [1, 2, 3, 4]
@@ -244,9 +289,14 @@ def test_a_member_that_diverges_stands_still_and_the_others_go_on(tmp_path):
   assert [int(end["['skipped']"]) for end in ends.values()] == [0, 4]
 
 
-@pytest.mark.parametrize('path,words', [
-    ('network.width', 'run of its own.*method.generator.pixel'), ('method.generator.pixl', 'no such field.*did you mean method.generator.pixel'),
-    ('seed', 'run of its own')])
+@pytest.mark.parametrize(
+  'path,words',
+  [
+    ('network.width', 'run of its own.*method.generator.pixel'),
+    ('method.generator.pixl', 'no such field.*did you mean method.generator.pixel'),
+    ('seed', 'run of its own'),
+  ],
+)
 def test_what_cannot_vary_is_refused(path, words):
   with pytest.raises(ValueError, match=words):
     members_of('cvae_gan', {path: ['1', '2']})
@@ -254,7 +304,7 @@ def test_what_cannot_vary_is_refused(path, words):
 
 def test_members_must_be_alike_in_all_else(tmp_path):
   configs = members_of('vae', {}, seeds='01')
-  configs['seed_1'] = build.with_settings(configs['seed_1'], {'batch_size': 16})
+  configs['seed_1'] = settings.with_settings(configs['seed_1'], {'batch_size': 16})
   with pytest.raises(ValueError, match='batch_size is 16 for seed_1 and 8 for seed_0'):
     population.train(configs, tmp_path)
   with pytest.raises(ValueError, match='first phase'):
@@ -271,10 +321,21 @@ def test_members_must_be_alike_in_all_else(tmp_path):
 
 
 def test_columns_are_proportional_only_if_they_are_for_all_members():
-  table = dict(generator=dict(real=np.array([-1., -2.]), fake_prior=np.array([-1., -2.]), fake_recon=-1., feature_d=np.array([0., 3.])),
-               discriminator=dict(real=1., fake_prior=1., fake_recon=1.))
-  groups = stepping.column_groups(table, ('real', 'fake_recon', 'fake_prior', 'feature_d'))
-  assert [set(weights) for _, weights in groups] == [{'real', 'fake_prior'}, {'fake_recon'}, {'feature_d'}]
+  table = dict(
+    generator=dict(
+      real=np.array([-1.0, -2.0]),
+      fake_prior=np.array([-1.0, -2.0]),
+      fake_recon=-1.0,
+      feature_d=np.array([0.0, 3.0]),
+    ),
+    discriminator=dict(real=1.0, fake_prior=1.0, fake_recon=1.0),
+  )
+  groups = column_groups(table, ('real', 'fake_recon', 'fake_prior', 'feature_d'))
+  assert [set(weights) for _, weights in groups] == [
+    {'real', 'fake_prior'},
+    {'fake_recon'},
+    {'feature_d'},
+  ]
   for share, weights in groups:
     assert all(np.all(weight) for weight in weights.values())
     for loss, weight in weights.items():
@@ -287,28 +348,57 @@ def test_an_infinite_derivative_behind_a_zero_weight_is_harmless(monkeypatch):
   table = methods.VAE_GAN
   model = tiny.model(table, joint_critics=False)
   start = tiny.state(model, table, False)
-  noise = stepping.draw(tiny.draws(False), jax.random.key(1), tiny.batch(False)['x'], None)[1]
+  noise = draw(tiny.draws(False), jax.random.key(1), tiny.batch(False)['x'], None)[1]
   arguments = (start.params, start.stats, start.centres, tiny.batch(False)['x'], None, noise)
-  monkeypatch.setattr(losses, 'gaussian_nll', lambda a, b: jnp.sqrt(0. * (a - b).reshape(len(a), -1).sum(1)))
-  row = {**table['generator'], 'feature_d': np.array([0., 1e-5])}
-  both = jax.jit(jax.vmap(lambda member: stepping.gradients(model, {**table, 'generator': row}, *arguments, member)[0]))(jnp.arange(2))
+  monkeypatch.setattr(
+    losses, 'gaussian_nll', lambda a, b: jnp.sqrt(0.0 * (a - b).reshape(len(a), -1).sum(1))
+  )
+  row = {**table['generator'], 'feature_d': np.array([0.0, 1e-5])}
+  both = jax.jit(
+    jax.vmap(lambda member: gradients(model, {**table, 'generator': row}, *arguments, member)[0])
+  )(jnp.arange(2))
   without = {k: v for k, v in table['generator'].items() if k != 'feature_d'}
-  alone = jax.jit(functools.partial(stepping.gradients, model, {**table, 'generator': without}))(*arguments)[0]
+  alone = jax.jit(functools.partial(gradients, model, {**table, 'generator': without}))(*arguments)[
+    0
+  ]
   for got, want in zip(jax.tree.leaves(both['generator']), jax.tree.leaves(alone['generator'])):
     np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-6)
     assert not np.isfinite(got[1]).all()
 
 
 def test_the_command_line_tells_mistakes_in_one_line():
-  done = subprocess.run([sys.executable, 'experiments/population.py', '--config=configs/digits.py:vae', '--workdir=x', '--vary=steps=1,2'],
-                        cwd=ROOT, text=True, capture_output=True, timeout=120)
-  assert done.returncode == 2 and done.stderr.startswith('error: --vary=steps: give each') and not (ROOT / 'x').exists()
+  done = subprocess.run(
+    [
+      sys.executable,
+      'experiments/population.py',
+      '--config=configs/digits.py:vae',
+      '--workdir=x',
+      '--vary=steps=1,2',
+    ],
+    cwd=ROOT,
+    text=True,
+    capture_output=True,
+    timeout=120,
+  )
+  assert (
+    done.returncode == 2
+    and done.stderr.startswith('error: --vary=steps: give each')
+    and not (ROOT / 'x').exists()
+  )
 
 
-@pytest.mark.parametrize('seeds,values,words', [
+@pytest.mark.parametrize(
+  'seeds,values,words',
+  [
     ('0x', {}, '--seeds=x: give a whole number'),
     ('0', {'method.encoder.kl': ['1', 'x']}, '--vary=method.encoder.kl=x: give a finite number'),
-    ('0', {'optimizer.learning_rate': ['nan']}, '--vary=optimizer.learning_rate=nan: give a finite number')])
+    (
+      '0',
+      {'optimizer.learning_rate': ['nan']},
+      '--vary=optimizer.learning_rate=nan: give a finite number',
+    ),
+  ],
+)
 def test_a_value_that_cannot_be_is_told_with_its_flag(seeds, values, words):
   with pytest.raises(ValueError, match=f'^{words}$'):
     members_of('vae', values, seeds=seeds)

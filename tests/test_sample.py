@@ -1,4 +1,5 @@
 """Trained models restored: what they give, and what they refuse."""
+
 import importlib
 import os
 import pathlib
@@ -9,10 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from vaegan_jax import build
-from vaegan_jax import checkpoint
-from vaegan_jax import restore
-from vaegan_jax import sample
+from vaegan_jax import build, checkpoint, restore, sample, settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -25,7 +23,7 @@ def saved(workdir, method, about, **changes):
     config.update_from_flattened_dict(changes)
   phases = build.phases(config, about['size'])
   state = build.init(config, about['size'], phases)(jax.random.key(0))
-  checkpoint.save(workdir, 7, state, keep=1, config=build.to_dict(config), about=about).result()
+  checkpoint.save(workdir, 7, state, keep=1, config=settings.to_dict(config), about=about).result()
   return workdir
 
 
@@ -37,9 +35,17 @@ def conditional(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def by_attributes(tmp_path_factory):
-  about = dict(condition='attributes', names=['Male', 'Smiling'], size=2, examples=[[0, 1], [1, 0], [1, 1]])
-  return restore(saved(tmp_path_factory.mktemp('run'), 'cvae', about, **{
-      'data.condition': 'attributes', 'prior_condition': 'shuffled'}))
+  about = dict(
+    condition='attributes', names=['Male', 'Smiling'], size=2, examples=[[0, 1], [1, 0], [1, 1]]
+  )
+  return restore(
+    saved(
+      tmp_path_factory.mktemp('run'),
+      'cvae',
+      about,
+      **{'data.condition': 'attributes', 'prior_condition': 'shuffled'},
+    )
+  )
 
 
 def test_samples(conditional):
@@ -47,7 +53,9 @@ def test_samples(conditional):
   assert images.shape == (70, 16, 16, 1) and images.dtype == np.uint8
   np.testing.assert_array_equal(images[:10], conditional.sample(10))  # the first do not depend on n
   assert (images[:10] != conditional.sample(10, seed=1)).any()
-  np.testing.assert_array_equal(conditional.sample(4, labels='3'), conditional.sample(4, labels=[3, 3, 3, 3]))
+  np.testing.assert_array_equal(
+    conditional.sample(4, labels='3'), conditional.sample(4, labels=[3, 3, 3, 3])
+  )
   mixed = np.zeros((1, 10))
   mixed[0, [1, 2, 3]] = 1 / 3
   assert conditional.sample(1, labels=mixed).shape == (1, 16, 16, 1)
@@ -56,7 +64,7 @@ def test_samples(conditional):
 def test_a_class_by_number_or_by_name():
   names = ['1', '2', 'two']
   assert [sample.class_number(given, names) for given in (1, '1', 'two', '0')] == [1, 0, 2, 0]
-  with pytest.raises(ValueError, match="no class 3; classes are 0=1, 1=2, 2=two"):
+  with pytest.raises(ValueError, match='no class 3; classes are 0=1, 1=2, 2=two'):
     sample.class_number(3, names)
 
 
@@ -86,14 +94,21 @@ def test_encode_decode_reconstruct_interpolate(conditional):
   np.testing.assert_array_equal(lines[:, -1], conditional.reconstruct(images[2:4], labels=[1, 2]))
 
 
-@pytest.mark.parametrize('call,words', [
-    (lambda m: m.sample(3, labels=10), 'no class 10'), (lambda m: m.sample(3, labels=-1), 'no class -1'),
-    (lambda m: m.sample(3, labels='x'), "no class 'x'"), (lambda m: m.sample(3, attributes=dict(Male=1)), 'condition label'),
-    (lambda m: m.sample(0), 'at least one image'), (lambda m: m.decode(np.zeros((2, 5)), labels=1), r'latents must be \[N, 4\]'),
+@pytest.mark.parametrize(
+  'call,words',
+  [
+    (lambda m: m.sample(3, labels=10), 'no class 10'),
+    (lambda m: m.sample(3, labels=-1), 'no class -1'),
+    (lambda m: m.sample(3, labels='x'), "no class 'x'"),
+    (lambda m: m.sample(3, attributes=dict(Male=1)), 'condition label'),
+    (lambda m: m.sample(0), 'at least one image'),
+    (lambda m: m.decode(np.zeros((2, 5)), labels=1), r'latents must be \[N, 4\]'),
     (lambda m: m.decode(np.zeros((2, 4))), 'conditional: pass labels'),
     (lambda m: m.encode(np.zeros((2, 16, 16, 1)), labels=1), 'uint8'),
     (lambda m: m.encode(np.zeros((2, 8, 8, 1), np.uint8), labels=1), '16, 16, 1'),
-    (lambda m: m.sample(2, labels=np.full((2, 10), np.nan)), 'finite')])
+    (lambda m: m.sample(2, labels=np.full((2, 10), np.nan)), 'finite'),
+  ],
+)
 def test_requests_that_cannot_be_met(conditional, call, words):
   with pytest.raises(ValueError, match=words):
     call(conditional)
@@ -124,13 +139,17 @@ def test_restoring_what_is_not_there(tmp_path):
 def test_restored_from_the_ema_weights_alone(tmp_path):
   workdir = saved(tmp_path, 'vae', dict(condition='none', names=[], size=0))
   model = restore(workdir)
-  assert set(model.weights) == {'encoder', 'generator'} and set(model.weights['generator']) == {'params', 'stats'}
+  assert set(model.weights) == {'encoder', 'generator'} and set(model.weights['generator']) == {
+    'params',
+    'stats',
+  }
   before = model.sample(2)
   (workdir / 'config.json').unlink(missing_ok=True)
   np.testing.assert_array_equal(restore(workdir).sample(2), before)
 
 
 # --- Many samples.
+
 
 def test_a_stream_of_samples_is_the_samples(conditional, by_attributes):
   for model in (conditional, by_attributes):
@@ -148,18 +167,28 @@ def test_a_stream_of_samples_is_the_samples(conditional, by_attributes):
 
 
 def test_conditions_by_stretches_are_those_of_all(conditional, by_attributes):
-  for about, asked in ((conditional.about, dict(labels=['3', 5, 7])), (by_attributes.about, dict(attributes=dict(Male=1)))):
+  for about, asked in (
+    (conditional.about, dict(labels=['3', 5, 7])),
+    (by_attributes.about, dict(attributes=dict(Male=1))),
+  ):
     parts = list(sample.conditions(about, 1000, 64, seed=2, **asked))
     assert [len(p) for p in parts] == [64] * 15 + [40]
-    np.testing.assert_array_equal(np.concatenate(parts), sample.condition(about, 1000, seed=2, **asked))
+    np.testing.assert_array_equal(
+      np.concatenate(parts), sample.condition(about, 1000, seed=2, **asked)
+    )
   assert list(sample.conditions(dict(condition='none', names=[], size=0), 100, 64)) == [None, None]
 
 
 def written(workdir, out, *arguments):
   """What experiments/sample.py says while it writes `out`."""
-  done = subprocess.run([sys.executable, 'experiments/sample.py', f'--workdir={workdir}', f'--out={out}', *arguments],
-                        cwd=ROOT, capture_output=True, text=True, timeout=120,
-                        env={**os.environ, 'XLA_FLAGS': '', 'XDG_CACHE_HOME': str(workdir)})
+  done = subprocess.run(
+    [sys.executable, 'experiments/sample.py', f'--workdir={workdir}', f'--out={out}', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    env={**os.environ, 'XLA_FLAGS': '', 'XDG_CACHE_HOME': str(workdir)},
+  )
   assert done.returncode == 0, done.stderr
   return done.stdout
 
@@ -176,33 +205,53 @@ def test_samples_as_files(tmp_path):
   written(workdir, f'{tmp_path}/pictures.npy/', '--n=1')
   assert [p.name for p in (tmp_path / 'pictures.npy').glob('*.png')] == ['0000.png']
   from vaegan_jax import data  # a folder of samples can be trained on
-  again = data.load('folder', path=str(tmp_path / 'pictures'), image_size=16, channels=1, cache_dir=str(tmp_path / 'cache'))
+
+  again = data.load(
+    'folder',
+    path=str(tmp_path / 'pictures'),
+    image_size=16,
+    channels=1,
+    cache_dir=str(tmp_path / 'cache'),
+  )
   assert again.class_names == ['an, apple', 'd'] and again.labels.tolist() == [1, 0] * 35
   np.testing.assert_array_equal(again.images, restore(workdir).sample(70, labels=[3, 0]))
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['cache', 'pictures', 'pictures.npy', 'run', 'x.npy', 'x_labels.npy']
+  assert sorted(p.name for p in tmp_path.iterdir()) == [
+    'cache',
+    'pictures',
+    'pictures.npy',
+    'run',
+    'x.npy',
+    'x_labels.npy',
+  ]
   (tmp_path / 'y.npy.part').mkdir()  # images that cannot be written: no labels alone
   with pytest.raises(AssertionError, match='y.npy cannot be written'):
     written(workdir, tmp_path / 'y.npy', '--n=70')
   assert not (tmp_path / 'y_labels.npy').exists()
 
 
-MEMORY = '''
+MEMORY = """
 import resource, sys
 import numpy as np
 from vaegan_jax import images, restore
 model = restore(sys.argv[1])
 for n in (2000, 20000):
-  images.save_npy(sys.argv[1] + '/x.npy', model.samples(n), (n, 32, 32, 3))
+  files.save_npy(sys.argv[1] + '/x.npy', model.samples(n), (n, 32, 32, 3))
   print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-'''
+"""
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
   """18,000 more images of 32x32 are 55 MB."""
   changes = {'data.image_size': 32, 'data.channels': 3, 'network.width': 0.03}
   workdir = saved(tmp_path, 'vae', dict(condition='none', names=[], size=0), **changes)
-  done = subprocess.run([sys.executable, '-c', MEMORY, str(workdir)], cwd=ROOT, capture_output=True, text=True,
-                        timeout=300, env={**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)})
+  done = subprocess.run(
+    [sys.executable, '-c', MEMORY, str(workdir)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    env={**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)},
+  )
   assert done.returncode == 0, done.stderr
   small, large = map(int, done.stdout.split())
   assert large - small < 15_000  # KiB

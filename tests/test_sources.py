@@ -1,4 +1,5 @@
 """Digits and TFDS sets: pixels, labels and attributes as the table of sources.py says."""
+
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.files import counted_decodes
-from vaegan_jax import data, sources
+from vaegan_jax import data
+from vaegan_jax.data import sources
 
 
 def test_digits_are_real_and_alike_in_both_parts():
@@ -19,10 +21,10 @@ def test_digits_are_real_and_alike_in_both_parts():
   assert train.images.dtype == np.uint8 and train.images.min() == 0 and train.images.max() == 255
   assert train.class_names == list('0123456789') and train.labels.dtype == np.int32
   for part in (train, test):
-    assert np.bincount(part.labels).min() / len(part.labels) > .08
+    assert np.bincount(part.labels).min() / len(part.labels) > 0.08
   means = np.stack([train.images[train.labels == k].mean(0) for k in range(10)])
-  nearest = ((test.images[:, None] - means[None])**2).sum((2, 3, 4)).argmin(1)
-  assert (nearest == test.labels).mean() > .8  # a digit looks like its label
+  nearest = ((test.images[:, None] - means[None]) ** 2).sum((2, 3, 4)).argmin(1)
+  assert (nearest == test.labels).mean() > 0.8  # a digit looks like its label
 
 
 def test_digits_in_other_shapes():
@@ -35,16 +37,20 @@ def test_digits_in_other_shapes():
 
 
 def test_digits_need_no_tensorflow_and_no_cache(tmp_path):
-  code = ('import sys; import vaegan_jax.data as d; '
-          's = d.load("digits", image_size=16, channels=1); print(len(s.images)); '
-          'print([m for m in ("tensorflow", "tensorflow_datasets", "jax") if m in sys.modules])')
+  code = (
+    'import sys; import vaegan_jax.data as d; '
+    's = d.load("digits", image_size=16, channels=1); print(len(s.images)); '
+    'print([m for m in ("tensorflow", "tensorflow_datasets", "jax") if m in sys.modules])'
+  )
   environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path), PYTHONPATH=os.pathsep.join(sys.path))
-  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
-                       env=environment, check=True).stdout.split('\n')
+  out = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, env=environment, check=True
+  ).stdout.split('\n')
   assert out[:2] == ['1500', '[]'] and not list(tmp_path.iterdir())
 
 
 # --- TFDS.
+
 
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory):
@@ -56,9 +62,13 @@ def prepared(tmp_path_factory):
 
   def store(name, count, features, row, version='1.0.0', splits=('train',)):
     tfds.dataset_builders.store_as_tfds_dataset(
-        name=name, version=version, features=tfds.features.FeaturesDict(features),
-        data_dir=str(root), disable_shuffling=True,
-        split_datasets={s: [(i, row(i, s)) for i in range(count)] for s in splits})
+      name=name,
+      version=version,
+      features=tfds.features.FeaturesDict(features),
+      data_dir=str(root),
+      disable_shuffling=True,
+      split_datasets={s: [(i, row(i, s)) for i in range(count)] for s in splits},
+    )
 
   noise = lambda size: rng.integers(0, 256, (size, size, 3), np.uint8)
   picture, label = tfds.features.Image, tfds.features.ClassLabel
@@ -68,29 +78,73 @@ def prepared(tmp_path_factory):
 
   mnist = {'image': picture(shape=(28, 28, 1)), 'label': label(num_classes=10)}
   store('mnist', 5, mnist, lambda i, s: {'image': digit, 'label': 0}, '3.0.0')
-  store('mnist', 200, mnist, lambda i, s: {'image': digit + i + (s == 'test'), 'label': i % 10},
-        '3.0.10', ('train', 'test'))
-  store('celeb_a', 20,
-        {'image': picture(shape=(218, 178, 3), encoding_format='jpeg'), 'attributes': attributes,
-         'landmarks': {'lefteye_x': np.int64}},
-        lambda i, s: {'image': face, 'landmarks': {'lefteye_x': 1},
-                      'attributes': {'Young': i % 2 == 0, 'Male': i % 3 == 0}})
-  store('lfw', 9, {'image': picture(shape=(250, 250, 3)), 'label': tfds.features.Text()},
-        lambda i, s: {'image': noise(250), 'label': ['Zoë', 'Ann', 'Bob'][i % 3]})
-  store('lfw64', 30,
-        {'image': picture(shape=(64, 64, 3)), 'label': tfds.features.Text(),
-         'has_attributes': np.bool_, 'attributes': attributes},
-        lambda i, s: {'image': np.full((64, 64, 3), i, np.uint8), 'label': f'p{i}',
-                      'has_attributes': i % 10 != 0, 'attributes': {'Young': i > 5, 'Male': False}})
-  store('celeb_a64', 10,
-        {'image': picture(shape=(64, 64, 3)), 'identity': np.int64, 'attributes': attributes},
-        lambda i, s: {'image': noise(64), 'identity': 1000 - i // 2,
-                      'attributes': {'Young': True, 'Male': False}})
-  store('stl10', 10, {'image': picture(shape=(96, 96, 3)), 'label': label(num_classes=10)},
-        lambda i, s: {'image': noise(96), 'label': -1 if s == 'unlabelled' else i},
-        splits=('train', 'unlabelled'))
-  store('cifar10', 4, {'image': picture(shape=(32, 32, 3)), 'label': label(names=['cat', 'dog'])},
-        lambda i, s: {'image': noise(32), 'label': i % 2})
+  store(
+    'mnist',
+    200,
+    mnist,
+    lambda i, s: {'image': digit + i + (s == 'test'), 'label': i % 10},
+    '3.0.10',
+    ('train', 'test'),
+  )
+  store(
+    'celeb_a',
+    20,
+    {
+      'image': picture(shape=(218, 178, 3), encoding_format='jpeg'),
+      'attributes': attributes,
+      'landmarks': {'lefteye_x': np.int64},
+    },
+    lambda i, s: {
+      'image': face,
+      'landmarks': {'lefteye_x': 1},
+      'attributes': {'Young': i % 2 == 0, 'Male': i % 3 == 0},
+    },
+  )
+  store(
+    'lfw',
+    9,
+    {'image': picture(shape=(250, 250, 3)), 'label': tfds.features.Text()},
+    lambda i, s: {'image': noise(250), 'label': ['Zoë', 'Ann', 'Bob'][i % 3]},
+  )
+  store(
+    'lfw64',
+    30,
+    {
+      'image': picture(shape=(64, 64, 3)),
+      'label': tfds.features.Text(),
+      'has_attributes': np.bool_,
+      'attributes': attributes,
+    },
+    lambda i, s: {
+      'image': np.full((64, 64, 3), i, np.uint8),
+      'label': f'p{i}',
+      'has_attributes': i % 10 != 0,
+      'attributes': {'Young': i > 5, 'Male': False},
+    },
+  )
+  store(
+    'celeb_a64',
+    10,
+    {'image': picture(shape=(64, 64, 3)), 'identity': np.int64, 'attributes': attributes},
+    lambda i, s: {
+      'image': noise(64),
+      'identity': 1000 - i // 2,
+      'attributes': {'Young': True, 'Male': False},
+    },
+  )
+  store(
+    'stl10',
+    10,
+    {'image': picture(shape=(96, 96, 3)), 'label': label(num_classes=10)},
+    lambda i, s: {'image': noise(96), 'label': -1 if s == 'unlabelled' else i},
+    splits=('train', 'unlabelled'),
+  )
+  store(
+    'cifar10',
+    4,
+    {'image': picture(shape=(32, 32, 3)), 'label': label(names=['cat', 'dog'])},
+    lambda i, s: {'image': noise(32), 'label': i % 2},
+  )
   return root
 
 
@@ -102,8 +156,19 @@ def decodes(monkeypatch):
 @pytest.fixture
 def load_tfds(prepared, tmp_path):
   def call(name, size=64, channels=3, **options):
-    return data.load(name, **{**dict(image_size=size, channels=channels, data_dir=str(prepared),
-                                     cache_dir=str(tmp_path / 'cache')), **options})
+    return data.load(
+      name,
+      **{
+        **dict(
+          image_size=size,
+          channels=channels,
+          data_dir=str(prepared),
+          cache_dir=str(tmp_path / 'cache'),
+        ),
+        **options,
+      },
+    )
+
   return call
 
 
@@ -171,12 +236,19 @@ def test_tfds_cache_needs_no_tensorflow(load_tfds, decodes, prepared, tmp_path):
   count = decodes['n']
   np.testing.assert_array_equal(load_tfds('mnist', 32, 1).images, one.images)
   assert decodes['n'] == count
-  code = ('import sys; from vaegan_jax import data; '
-          f'd = data.load("mnist", image_size=32, channels=1, data_dir={str(prepared)!r}, '
-          f'cache_dir={str(tmp_path / "cache")!r}); '
-          'print(d.images.shape, "tensorflow" in sys.modules)')
-  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True,
-                       env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+  code = (
+    'import sys; from vaegan_jax import data; '
+    f'd = data.load("mnist", image_size=32, channels=1, data_dir={str(prepared)!r}, '
+    f'cache_dir={str(tmp_path / "cache")!r}); '
+    'print(d.images.shape, "tensorflow" in sys.modules)'
+  )
+  out = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    check=True,
+    env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+  )
   assert out.stdout == '(200, 32, 32, 1) False\n'
 
 
@@ -197,8 +269,13 @@ def test_a_missing_set_says_where_it_was_sought_and_what_to_do(tmp_path, monkeyp
   start = time.perf_counter()
   with pytest.raises(ValueError) as error:
     data.load('celeb_a', image_size=64, channels=3, data_dir=str(tmp_path / 'here'))
-  for part in (str(tmp_path / 'here/celeb_a'), 'mnist', '--config.data.data_dir',
-               '--config.data.download=True', '--config.data.name=folder'):
+  for part in (
+    str(tmp_path / 'here/celeb_a'),
+    'mnist',
+    '--config.data.data_dir',
+    '--config.data.download=True',
+    '--config.data.name=folder',
+  ):
     assert part in str(error.value)
   with pytest.raises(ValueError, match='nowhere'):
     data.load('celeb_a', image_size=64, channels=3)
@@ -210,8 +287,16 @@ def test_a_missing_set_says_where_it_was_sought_and_what_to_do(tmp_path, monkeyp
 
 def test_configs_of_a_set(tmp_path):
   root = pathlib.Path(tmp_path)
-  for name in ('plain/1.9.0', 'plain/1.10.0', 'plain/2.0.0.incomplete5', 'one/small/1.0.0',
-               'two/a/1.0.0', 'two/b/1.0.0', 'some/default/1.0.0', 'some/b/9.0.0'):
+  for name in (
+    'plain/1.9.0',
+    'plain/1.10.0',
+    'plain/2.0.0.incomplete5',
+    'one/small/1.0.0',
+    'two/a/1.0.0',
+    'two/b/1.0.0',
+    'some/default/1.0.0',
+    'some/b/9.0.0',
+  ):
     (root / name).mkdir(parents=True)
     (root / name / 'dataset_info.json').write_text('{}')
   found = lambda name: sources._prepared(root / name).relative_to(root).as_posix()
@@ -224,7 +309,7 @@ def test_configs_of_a_set(tmp_path):
 def test_a_damaged_set_is_said(load_tfds, prepared):
   file = next(prepared.glob('lfw/*/*.tfrecord*'))
   raw = file.read_bytes()
-  file.write_bytes(raw[:len(raw) // 2])
+  file.write_bytes(raw[: len(raw) // 2])
   try:
     with pytest.raises(ValueError, match='is damaged after example|cannot be read'):
       load_tfds('lfw', 32)

@@ -1,4 +1,5 @@
 """The train step: who gets which gradient, from one forward pass, on any number of devices."""
+
 import functools
 
 import jax
@@ -8,11 +9,10 @@ import optax
 import pytest
 
 from tests import tiny
-from vaegan_jax import methods
-from vaegan_jax import model as wiring
-from vaegan_jax import optim
-from vaegan_jax import parallel
-from vaegan_jax import step as stepping
+from vaegan_jax import methods, optim, parallel, routing
+from vaegan_jax.model import judge, losses_of, make
+from vaegan_jax.routing import column_groups, gradients
+from vaegan_jax.step import as_condition, as_float, draw, shuffled, train_step, uniform_classes
 
 EIGHT = ('vae', 'gan', 'vae_dis', 'vae_gan', 'cvae', 'cgan', 'fm_cgan', 'cvae_gan')
 
@@ -27,39 +27,47 @@ def case(name, **choices):
 def inputs(conditional, count=16, seed=1):
   """x, one-hot c, noise."""
   batch = tiny.batch(conditional, count, seed)
-  c = stepping.as_condition(batch.get('c'), tiny.K)
-  x, noise = stepping.draw(tiny.draws(conditional), jax.random.key(seed), batch['x'], c)
+  c = as_condition(batch.get('c'), tiny.K)
+  x, noise = draw(tiny.draws(conditional), jax.random.key(seed), batch['x'], c)
   return x, c, noise
 
 
 def row_loss(model, row, params, state, x, c, noise):
   """One network's row as a scalar, by a plain forward pass."""
-  fakes, terms, _ = wiring.make(model, params, state.stats, x, c, noise)
-  critic_terms, _ = wiring.judge(model, params, state.stats, state.centres, x, c, noise['c_p'], fakes)
+  fakes, terms, _ = make(model, params, state.stats, x, c, noise)
+  critic_terms, _ = judge(model, params, state.stats, state.centres, x, c, noise['c_p'], fakes)
   return sum(weight * {**terms, **critic_terms}[loss].mean() for loss, weight in row.items())
 
 
-def gradients(model, table, state, x, c, noise):
-  return jax.jit(functools.partial(stepping.gradients, model, table))(
-      state.params, state.stats, state.centres, x, c, noise)
+def compiled_gradients(model, table, state, x, c, noise):
+  return jax.jit(functools.partial(gradients, model, table))(
+    state.params, state.stats, state.centres, x, c, noise
+  )
 
 
 def norm(tree):
   return float(optax.tree.norm(tree))
 
 
-@pytest.mark.parametrize('name,joint', [(n, True) for n in methods.METHODS] + [
-    (n, False) for n in ('vae_gan', 'vae_gan_released', 'cvae', 'cvae_gan')])
+@pytest.mark.parametrize(
+  'name,joint',
+  [(n, True) for n in methods.METHODS]
+  + [(n, False) for n in ('vae_gan', 'vae_gan_released', 'cvae', 'cvae_gan')],
+)
 def test_gradients_are_those_of_each_networks_own_row(name, joint):
   table, conditional, model, state = case(name, joint_makers=joint, joint_critics=joint)
   x, c, noise = inputs(conditional)
-  grads, *_ = gradients(model, table, state, x, c, noise)
+  grads, *_ = compiled_gradients(model, table, state, x, c, noise)
   assert grads.keys() == table.keys()
 
   @jax.jit
   def one_by_one(params):
-    return {network: jax.grad(lambda own, n=network, r=row: row_loss(
-        model, r, {**params, n: own}, state, x, c, noise))(params[network]) for network, row in table.items()}
+    return {
+      network: jax.grad(
+        lambda own, n=network, r=row: row_loss(model, r, {**params, n: own}, state, x, c, noise)
+      )(params[network])
+      for network, row in table.items()
+    }
 
   expected = one_by_one(state.params)
   for network in table:
@@ -74,7 +82,7 @@ def three_steps(name, mode, count, **options):
   table, conditional, model, _ = case(name, axis_name=parallel.AXIS if mode == 'pmap' else None)
   transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
   state = tiny.state(model, table, conditional, transformations['generator'])
-  step = stepping.train_step(model, table, transformations, tiny.draws(conditional), **options)
+  step = train_step(model, table, transformations, tiny.draws(conditional), **options)
   on = parallel.PARALLEL[mode](step, jax.devices()[:count])
   state = on.put_state(jax.device_put(jax.device_get(state), on.at_rest))
   for i in range(3):
@@ -90,7 +98,9 @@ def test_any_number_of_devices_gives_the_same_numbers(name):
   for mode, count in (('mesh', 2), ('mesh', 8), ('pmap', 8)):
     other_terms, other = three_steps(name, mode, count)
     for k, v in terms.items():
-      np.testing.assert_allclose(other_terms[k], v, rtol=1e-4, atol=1e-5, err_msg=f'{k} {mode} {count}')
+      np.testing.assert_allclose(
+        other_terms[k], v, rtol=1e-4, atol=1e-5, err_msg=f'{k} {mode} {count}'
+      )
     for got, want in zip(jax.tree.leaves(other), jax.tree.leaves(state)):
       np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5, err_msg=f'{mode} {count}')
 
@@ -104,16 +114,18 @@ def test_empty_cells_do_not_reach_a_network():
   """Pitfalls: L_GAN leaks to the encoder, L_llike to the discriminator, gamma to the encoder."""
   table, _, model, state = case('vae_gan', joint_critics=False, joint_makers=False)
   x, c, noise = inputs(False)
-  before, *_ = gradients(model, table, state, x, c, noise)
-  louder = {**table, 'generator': {**table['generator'], 'feature_d': 10., 'real': -5.}}
-  after, *_ = gradients(model, louder, state, x, c, noise)
+  before, *_ = compiled_gradients(model, table, state, x, c, noise)
+  louder = {**table, 'generator': {**table['generator'], 'feature_d': 10.0, 'real': -5.0}}
+  after, *_ = compiled_gradients(model, louder, state, x, c, noise)
   for network in ('encoder', 'discriminator'):
     same(before[network], after[network])
   assert norm(jax.tree.map(jnp.subtract, before['generator'], after['generator'])) > 0
   # The head above Dis_l cannot matter to the encoder, nor the prior's noise.
   params = jax.tree.map(lambda a: a, state.params)
-  params['discriminator']['out0'] = jax.tree.map(lambda a: a + 1., params['discriminator']['out0'])
-  moved, *_ = gradients(model, table, state.replace(params=params), x, c, {**noise, 'prior': noise['prior'] + 1.})
+  params['discriminator']['out0'] = jax.tree.map(lambda a: a + 1.0, params['discriminator']['out0'])
+  moved, *_ = compiled_gradients(
+    model, table, state.replace(params=params), x, c, {**noise, 'prior': noise['prior'] + 1.0}
+  )
   same(before['encoder'], moved['encoder'])
 
 
@@ -121,11 +133,11 @@ def test_asymmetric_training_ignores_the_critics_outputs():
   """CVAE-GAN's generator sees features only: D's last layer and C's last layer do not matter to it."""
   table, _, model, state = case('cvae_gan', joint_critics=False)
   x, c, noise = inputs(True)
-  before, *_ = gradients(model, table, state, x, c, noise)
+  before, *_ = compiled_gradients(model, table, state, x, c, noise)
   params = jax.tree.map(lambda a: a, state.params)
   for critic in ('discriminator', 'classifier'):
-    params[critic]['out0'] = jax.tree.map(lambda a: a - 2., params[critic]['out0'])
-  after, *_ = gradients(model, table, state.replace(params=params), x, c, noise)
+    params[critic]['out0'] = jax.tree.map(lambda a: a - 2.0, params[critic]['out0'])
+  after, *_ = compiled_gradients(model, table, state.replace(params=params), x, c, noise)
   for network in ('encoder', 'generator'):
     same(before[network], after[network])
 
@@ -133,10 +145,12 @@ def test_asymmetric_training_ignores_the_critics_outputs():
 def test_signs_of_the_adversarial_game():
   """A small step of the discriminator lowers its loss; one of the generator, gamma 0, raises it."""
   table, _, model, state = case('vae_gan')
-  table = {**table, 'generator': dict(real=-1., fake_recon=-1., fake_prior=-1.)}
+  table = {**table, 'generator': dict(real=-1.0, fake_recon=-1.0, fake_prior=-1.0)}
   x, c, noise = inputs(False)
-  grads, *_ = gradients(model, table, state, x, c, noise)
-  loss = lambda params: row_loss(model, methods.VAE_GAN['discriminator'], params, state, x, c, noise)
+  grads, *_ = compiled_gradients(model, table, state, x, c, noise)
+  loss = lambda params: row_loss(
+    model, methods.VAE_GAN['discriminator'], params, state, x, c, noise
+  )
   for network, sign in (('discriminator', -1), ('generator', 1)):
     step = jax.tree.map(lambda p, g: p - 1e-2 * g, state.params[network], grads[network])
     change = loss({**state.params, network: step}) - loss(state.params)
@@ -146,29 +160,31 @@ def test_signs_of_the_adversarial_game():
 def test_both_fakes_and_nothing_else_enter_the_discriminators_loss():
   table, _, model, state = case('vae_gan', joint_critics=False)
   x, c, noise = inputs(False)
-  base, *_ = gradients(model, table, state, x, c, noise)
+  base, *_ = compiled_gradients(model, table, state, x, c, noise)
   for k in ('posterior', 'prior'):
-    other, *_ = gradients(model, table, state, x, c, {**noise, k: -noise[k]})
+    other, *_ = compiled_gradients(model, table, state, x, c, {**noise, k: -noise[k]})
     assert norm(jax.tree.map(jnp.subtract, base['discriminator'], other['discriminator'])) > 0, k
   table, _, model, state = case('vae_gan_released', joint_critics=False, joint_makers=False)
-  base, *_ = gradients(model, table, state, x, c, noise)
-  other, *_ = gradients(model, table, state, x, c, {**noise, 'posterior': -noise['posterior']})
+  base, *_ = compiled_gradients(model, table, state, x, c, noise)
+  other, *_ = compiled_gradients(
+    model, table, state, x, c, {**noise, 'posterior': -noise['posterior']}
+  )
   same(base['discriminator'], other['discriminator'])
 
 
 def test_conditions_of_prior_samples_are_random_classes_or_the_batchs_own():
   c = jax.nn.one_hot(jnp.arange(4000) % 2, tiny.K)  # real images of two classes only
-  drawn = np.asarray(stepping.uniform_classes(jax.random.key(0), c))
-  assert set(np.unique(drawn)) == {0., 1.} and (drawn.sum(1) == 1).all()
+  drawn = np.asarray(uniform_classes(jax.random.key(0), c))
+  assert set(np.unique(drawn)) == {0.0, 1.0} and (drawn.sum(1) == 1).all()
   assert (abs(drawn.mean(0) - 1 / tiny.K) < 0.03).all()
   assert abs(np.corrcoef(drawn.argmax(1), np.asarray(c).argmax(1))[0, 1]) < 0.05
-  shuffled = np.asarray(stepping.shuffled(jax.random.key(0), c))
-  np.testing.assert_array_equal(shuffled.sum(0), c.sum(0))
-  assert (shuffled != c).any()
+  again = np.asarray(shuffled(jax.random.key(0), c))
+  np.testing.assert_array_equal(again.sum(0), c.sum(0))
+  assert (again != c).any()
 
 
 def test_one_step_draws_once_and_prior_noise_is_normal():
-  _, noise = stepping.draw(tiny.draws(False), jax.random.key(0), jnp.zeros((20000, 1, 1, 1)), None)
+  _, noise = draw(tiny.draws(False), jax.random.key(0), jnp.zeros((20000, 1, 1, 1)), None)
   for k in ('posterior', 'prior'):
     assert abs(float(noise[k].var()) - 1) < 0.03 and abs(float(noise[k].mean())) < 0.02
   assert abs(np.corrcoef(noise['posterior'].ravel(), noise['prior'].ravel())[0, 1]) < 0.02
@@ -178,15 +194,21 @@ def test_statistics_move_by_exactly_one_update_and_frozen_networks_not_at_all():
   for joint in (True, False):
     table, _, model, state = case('vae_gan', joint_critics=joint, joint_makers=joint)
     x, c, noise = inputs(False)
-    _, _, stats, _ = gradients(model, table, state, x, c, noise)
+    _, _, stats, _ = compiled_gradients(model, table, state, x, c, noise)
     zeros = jax.tree.map(jnp.zeros_like, state.stats)
-    _, _, from_zero, _ = gradients(model, table, state.replace(stats=zeros), x, c, noise)
+    _, _, from_zero, _ = compiled_gradients(model, table, state.replace(stats=zeros), x, c, noise)
     # new = 0.9 old + 0.1 batch: from zero, 0.1 batch is left.
-    jax.tree.map(lambda new, old, tenth: np.testing.assert_allclose(new, 0.9 * old + tenth, rtol=1e-4, atol=1e-6),
-                 stats, state.stats, from_zero)
+    jax.tree.map(
+      lambda new, old, tenth: np.testing.assert_allclose(
+        new, 0.9 * old + tenth, rtol=1e-4, atol=1e-6
+      ),
+      stats,
+      state.stats,
+      from_zero,
+    )
   table, _, model, state = case('vae_dis')
   assert model.frozen == ('discriminator',)
-  grads, _, stats, _ = gradients(model, table, state, x, c, noise)
+  grads, _, stats, _ = compiled_gradients(model, table, state, x, c, noise)
   assert 'discriminator' not in grads
   jax.tree.map(np.testing.assert_array_equal, stats['discriminator'], state.stats['discriminator'])
 
@@ -195,16 +217,19 @@ def test_statistics_move_by_exactly_one_update_and_frozen_networks_not_at_all():
 def test_features_of_real_images_depend_on_the_fakes_only_when_normalised_jointly(joint):
   table, _, model, state = case('vae_gan', joint_critics=joint)
   x, c, noise = inputs(False)
-  fakes, *_ = wiring.make(model, state.params, state.stats, x, c, noise)
-  run = lambda fakes: wiring.judge(model, state.params, state.stats, {}, x, c, None, fakes)[0]['real']
+  fakes, *_ = make(model, state.params, state.stats, x, c, noise)
+  run = lambda fakes: judge(model, state.params, state.stats, {}, x, c, None, fakes)[0]['real']
   change = abs(run(fakes) - run({**fakes, 'p': -fakes['p']})).max()
   assert (change > 1e-4) == joint
 
 
 def test_columns_that_are_proportional_go_through_the_critics_together():
-  critic = [n for n in wiring.losses_of(methods.VAE_GAN) if n != 'kl']
-  groups = stepping.column_groups(methods.VAE_GAN, critic)
-  assert [set(weights) for _, weights in groups] == [{'real', 'fake_recon', 'fake_prior'}, {'feature_d'}]
+  critic = [n for n in losses_of(methods.VAE_GAN) if n != 'kl']
+  groups = column_groups(methods.VAE_GAN, critic)
+  assert [set(weights) for _, weights in groups] == [
+    {'real', 'fake_recon', 'fake_prior'},
+    {'feature_d'},
+  ]
   rows = {n: {} for n in methods.VAE_GAN}
   for share, weights in groups:
     for network, part in share.items():
@@ -224,22 +249,35 @@ def makers_pulled(name, **choices):
     seen.extend(share for share, _ in real(*arguments))
     return real(*arguments)
 
-  real, stepping.maker_groups = stepping.maker_groups, spy
-  try:
-    jax.eval_shape(functools.partial(stepping.gradients, model, table), state.params, state.stats, state.centres, x, c, noise)
-  finally:
-    stepping.maker_groups = real
+  real = routing.maker_groups
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(routing, 'maker_groups', spy)
+    jax.eval_shape(
+      functools.partial(gradients, model, table),
+      state.params,
+      state.stats,
+      state.centres,
+      x,
+      c,
+      noise,
+    )
   return seen
 
 
 def test_one_pullback_serves_both_makers_where_that_costs_less():
   apart = dict(joint_makers=False, joint_critics=False)
-  both = dict(encoder=1., generator=1.)
+  both = dict(encoder=1.0, generator=1.0)
   assert makers_pulled('vae') == makers_pulled('cvae') == [both]
-  assert makers_pulled('vae_gan_released', **apart) == [dict(generator=1.), pytest.approx(dict(encoder=1., generator=1e-6))]
-  assert makers_pulled('cvae_gan', **apart) == [both, dict(generator=1.)]
-  for name, choices in (('vae_gan', apart), ('vae_gan_released', {**apart, 'joint_critics': True}),
-                        ('cvae_gan', {**apart, 'joint_makers': True})):
+  assert makers_pulled('vae_gan_released', **apart) == [
+    dict(generator=1.0),
+    pytest.approx(dict(encoder=1.0, generator=1e-6)),
+  ]
+  assert makers_pulled('cvae_gan', **apart) == [both, dict(generator=1.0)]
+  for name, choices in (
+    ('vae_gan', apart),
+    ('vae_gan_released', {**apart, 'joint_critics': True}),
+    ('cvae_gan', {**apart, 'joint_makers': True}),
+  ):
     assert sorted(map(list, makers_pulled(name, **choices))) == [['encoder'], ['generator']]
 
 
@@ -249,67 +287,89 @@ def test_gate_holds_parameters_and_optimizer_state_to_the_bit():
   state = tiny.state(model, table, False, transformations['encoder'])
   for held in ('generator', 'discriminator'):
     gate = lambda terms, held=held: {held: jnp.asarray(False)}
-    step = stepping.train_step(model, table, transformations, tiny.draws(False), gate=gate)
+    step = train_step(model, table, transformations, tiny.draws(False), gate=gate)
     after, terms = jax.jit(step)(state, tiny.batch(False), jax.random.key(0))
     assert terms[f'update_{held}'] == 0
     for network in table:
       before = (state.params[network], state.opt_state[network])
-      equal = jax.tree.map(lambda a, b: bool((a == b).all()), before, (after.params[network], after.opt_state[network]))
+      equal = jax.tree.map(
+        lambda a, b: bool((a == b).all()), before, (after.params[network], after.opt_state[network])
+      )
       assert all(jax.tree.leaves(equal)) == (network == held), network
 
 
 def test_a_step_without_finite_gradients_changes_nothing():
   table, _, model, state = case('cvae_gan')
-  step = jax.jit(stepping.train_step(model, table, {n: optax.sgd(0.1) for n in table}, tiny.draws(True)))
+  step = jax.jit(train_step(model, table, {n: optax.sgd(0.1) for n in table}, tiny.draws(True)))
   batch = tiny.batch(True)
   after, _ = step(state, {**batch, 'x': batch['x'].at[3].set(jnp.nan)}, jax.random.key(0))
   assert int(after.step) == 1 and int(after.skipped) == 1
-  jax.tree.map(np.testing.assert_array_equal, after.replace(step=state.step, skipped=state.skipped), state)
+  jax.tree.map(
+    np.testing.assert_array_equal, after.replace(step=state.step, skipped=state.skipped), state
+  )
   after, _ = step(after, batch, jax.random.key(0))
-  assert int(after.skipped) == 0 and norm(jax.tree.map(jnp.subtract, after.params, state.params)) > 0
+  assert (
+    int(after.skipped) == 0 and norm(jax.tree.map(jnp.subtract, after.params, state.params)) > 0
+  )
 
 
 def test_centres_move_with_the_state():
   """Pitfall: a moving average that is made anew each step and never moves."""
   table, _, model, state = case('cvae_gan')
-  step = jax.jit(stepping.train_step(model, table, {n: optax.sgd(0.) for n in table}, tiny.draws(True)))
+  step = jax.jit(train_step(model, table, {n: optax.sgd(0.0) for n in table}, tiny.draws(True)))
   first, _ = step(state, tiny.batch(True, seed=1), jax.random.key(0))
   second, _ = step(first, tiny.batch(True, seed=2), jax.random.key(0))
-  fresh, _ = step(state.replace(step=first.step, stats=first.stats), tiny.batch(True, seed=2), jax.random.key(0))
-  apart = jax.tree.map(jnp.subtract, second.centres['match_c']['real'], fresh.centres['match_c']['real'])
+  fresh, _ = step(
+    state.replace(step=first.step, stats=first.stats), tiny.batch(True, seed=2), jax.random.key(0)
+  )
+  apart = jax.tree.map(
+    jnp.subtract, second.centres['match_c']['real'], fresh.centres['match_c']['real']
+  )
   assert norm(apart) > 1e-4
 
 
 def test_ema_is_warmed_up_and_follows():
   table, _, model, state = case('vae')
-  step = jax.jit(stepping.train_step(model, table, {n: optax.sgd(1.) for n in table}, tiny.draws(False)))
+  step = jax.jit(train_step(model, table, {n: optax.sgd(1.0) for n in table}, tiny.draws(False)))
   after, _ = step(state, tiny.batch(False), jax.random.key(0))
-  want = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, state.params['generator'], after.params['generator'])
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.ema['generator']['params'], want)
+  want = jax.tree.map(
+    lambda old, new: 0.1 * old + 0.9 * new, state.params['generator'], after.params['generator']
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    after.ema['generator']['params'],
+    want,
+  )
 
 
 def test_uint8_images_and_flips():
   x = jnp.asarray([[0, 128, 255]], jnp.uint8)
-  np.testing.assert_allclose(stepping.as_float(x), [[-1, 0.00392157, 1]], atol=1e-6)
-  image = jnp.arange(3.)[None, None, :, None].repeat(400, 0)
-  flipped, _ = stepping.draw(tiny.draws(False), jax.random.key(0), image, None)
+  np.testing.assert_allclose(as_float(x), [[-1, 0.00392157, 1]], atol=1e-6)
+  image = jnp.arange(3.0)[None, None, :, None].repeat(400, 0)
+  flipped, _ = draw(tiny.draws(False), jax.random.key(0), image, None)
   count = int((flipped[:, 0, 0, 0] == 2).sum())
   assert 150 < count < 250 and int((flipped[:, 0, 0, 0] == 0).sum()) == 400 - count
 
 
 # --- Batches taken in parts.
 
+
 def one_step(model, table, conditional, accumulate, count=24):
   """(state, terms) after one step on a batch taken in parts."""
   transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
-  step = stepping.train_step(model, table, transformations, tiny.draws(conditional), accumulate=accumulate)
-  return jax.jit(step)(tiny.state(model, table, conditional, transformations['generator']),
-                       tiny.batch(conditional, count), jax.random.key(7))
+  step = train_step(model, table, transformations, tiny.draws(conditional), accumulate=accumulate)
+  return jax.jit(step)(
+    tiny.state(model, table, conditional, transformations['generator']),
+    tiny.batch(conditional, count),
+    jax.random.key(7),
+  )
 
 
 @pytest.mark.parametrize('loop', [False, True], ids=['unrolled', 'loop'])
 @pytest.mark.parametrize('name', ['vae', 'vae_gan', 'cvae'])
-def test_parts_of_a_batch_are_the_batch_where_nothing_looks_across_examples(name, loop, monkeypatch):
+def test_parts_of_a_batch_are_the_batch_where_nothing_looks_across_examples(
+  name, loop, monkeypatch
+):
   monkeypatch.setattr(tiny.nn.BatchNorm, '__call__', lambda self, h: h)
   table, conditional, model, _ = case(name)
   if loop:  # as on accelerators
@@ -327,17 +387,27 @@ def test_parts_of_a_batch_make_one_update_and_move_statistics_in_turn(name):
   after, terms = one_step(model, table, conditional, 4)
   assert all(np.isfinite(v) for v in terms.values())
   assert int(after.step) == 1 and int(after.skipped) == 0
-  counts = [a for p, a in jax.tree_util.tree_leaves_with_path(after.opt_state) if 'count' in jax.tree_util.keystr(p)]
+  counts = [
+    a
+    for p, a in jax.tree_util.tree_leaves_with_path(after.opt_state)
+    if 'count' in jax.tree_util.keystr(p)
+  ]
   assert counts and all(int(a) == 1 for a in counts)
   batch = tiny.batch(conditional, 24)
-  c = stepping.as_condition(batch.get('c'), tiny.K)
-  x, noise = stepping.draw(tiny.draws(conditional), jax.random.fold_in(jax.random.key(7), 0), batch['x'], c)
+  c = as_condition(batch.get('c'), tiny.K)
+  x, noise = draw(tiny.draws(conditional), jax.random.fold_in(jax.random.key(7), 0), batch['x'], c)
   stats, centres = state.stats, state.centres
   for i in range(4):
     part = jax.tree.map(lambda a: a[i::4], (x, c, noise))
-    _, _, stats, centres = gradients(model, table, state.replace(stats=stats, centres=centres), *part)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.stats, stats)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.centres, centres)
+    _, _, stats, centres = compiled_gradients(
+      model, table, state.replace(stats=stats, centres=centres), *part
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.stats, stats
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.centres, centres
+  )
 
 
 @pytest.mark.parametrize('mode', ['mesh', 'pmap'])

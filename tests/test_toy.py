@@ -1,4 +1,5 @@
-"""The toy example: the ring and its measures, and a population that is its members trained alone."""
+"""The toy example: the ring and its measures, and a population that is its members trained train."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,27 +13,29 @@ from vaegan_jax.networks import mlp
 SMALL = toys.Toy(batch_size=8)
 
 
-def on_circle(angles, radius=50.):
+def on_circle(angles, radius=50.0):
   return np.array(toys.CENTRE) + (radius * np.stack([np.cos(angles), np.sin(angles)])).T
 
 
-def even(count, first=0., last=2 * np.pi):
-  return first + (np.arange(count) + .5) / count * (last - first)
+def even(count, first=0.0, last=2 * np.pi):
+  return first + (np.arange(count) + 0.5) / count * (last - first)
 
 
 def test_real_points_are_a_ring(key):
-  toy = toys.Toy(radius=10., width=0.03)
+  toy = toys.Toy(radius=10.0, width=0.03)
   points = np.asarray(toys.ring(key, 40000, toy))
   radii = np.hypot(*(points - toys.CENTRE).T)
-  assert abs(radii.mean() - 10.) < 0.01 and abs(radii.std() - 0.3) < 0.01
-  found = toys.measures(points, 10.)
-  assert found['coverage'] == found['coverage_on_ring'] == 1. and found['unevenness'] < 0.02
-  assert abs(found['radius_error'] - 0.03 * np.sqrt(2 / np.pi)) < 5e-4 and found['radius_bias'] < 1e-3
+  assert abs(radii.mean() - 10.0) < 0.01 and abs(radii.std() - 0.3) < 0.01
+  found = toys.measures(points, 10.0)
+  assert found['coverage'] == found['coverage_on_ring'] == 1.0 and found['unevenness'] < 0.02
+  assert (
+    abs(found['radius_error'] - 0.03 * np.sqrt(2 / np.pi)) < 5e-4 and found['radius_bias'] < 1e-3
+  )
 
 
 def test_measures_of_a_perfect_ring():
   found = toys.measures(on_circle(even(3600)))
-  assert found['coverage'] == found['coverage_on_ring'] == 1.
+  assert found['coverage'] == found['coverage_on_ring'] == 1.0
   assert max(found['unevenness'], found['radius_error'], found['radius_bias']) < 1e-9
 
 
@@ -44,24 +47,24 @@ def test_measures_of_an_arc(turns):
 
 
 def test_a_collapsed_sample_is_caught():
-  point = np.array(toys.CENTRE) + [50., 1.]
+  point = np.array(toys.CENTRE) + [50.0, 1.0]
   blob = point + np.random.default_rng(0).normal(size=(2000, 2))
-  assert toys.measures(blob)['coverage'] <= 2 / 36 and toys.measures(blob)['unevenness'] > .9
+  assert toys.measures(blob)['coverage'] <= 2 / 36 and toys.measures(blob)['unevenness'] > 0.9
 
 
 def test_a_disc_is_no_ring():
   random = np.random.default_rng(0)
   disc = on_circle(random.uniform(0, 2 * np.pi, 20000), 50 * np.sqrt(random.uniform(size=20000)))
   found = toys.measures(disc)
-  assert found['coverage'] == 1. and found['radius_error'] == pytest.approx(1 / 3, abs=.01)
-  assert toys.measures(disc / 10 + 90.)['coverage_on_ring'] == 0.  # a blob in the middle
+  assert found['coverage'] == 1.0 and found['radius_error'] == pytest.approx(1 / 3, abs=0.01)
+  assert toys.measures(disc / 10 + 90.0)['coverage_on_ring'] == 0.0  # a blob in the middle
 
 
 def test_a_ring_of_wrong_radius():
-  found = toys.measures(on_circle(even(3600), 55.))
-  assert found['radius_error'] == found['radius_bias'] == pytest.approx(.1)
-  both = toys.measures(np.concatenate([on_circle(even(3600), r) for r in (40., 60.)]))
-  assert both['radius_error'] == pytest.approx(.2) and both['radius_bias'] < 1e-9
+  found = toys.measures(on_circle(even(3600), 55.0))
+  assert found['radius_error'] == found['radius_bias'] == pytest.approx(0.1)
+  both = toys.measures(np.concatenate([on_circle(even(3600), r) for r in (40.0, 60.0)]))
+  assert both['radius_error'] == pytest.approx(0.2) and both['radius_bias'] < 1e-9
 
 
 @pytest.mark.parametrize('points', [np.full((3, 2), np.nan), np.zeros((3, 3)), np.zeros((0, 2))])
@@ -102,7 +105,7 @@ def test_a_member_is_its_seed_trained_alone(trained, name):
       np.testing.assert_allclose(got[i], want, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(terms[name]['real'][i], np.mean(real), rtol=1e-3, atol=1e-4)
   kernels = states[name].params['generator']['point']['kernel']
-  assert abs(kernels[0] - kernels[5]).max() > .01
+  assert abs(kernels[0] - kernels[5]).max() > 0.01
 
 
 def test_a_run_may_be_cut_anywhere(together, trained):
@@ -120,18 +123,22 @@ def test_members_are_spread_over_devices(together):
 
 def test_clipping_holds_all_of_wgans_critic_and_nothing_else(trained):
   for name, clipped in dict(wgan=True, gan=False).items():
-    largest = {n: max(abs(a).max() for a in jax.tree.leaves(p)) for n, p in trained[1][name].params.items()}
-    assert largest['generator'] > .1
+    largest = {
+      n: max(abs(a).max() for a in jax.tree.leaves(p)) for n, p in trained[1][name].params.items()
+    }
+    assert largest['generator'] > 0.1
     assert (largest['discriminator'] <= SMALL.bound * (1 + 1e-5)) == clipped
 
 
 def test_clipped_parameters():
-  transformation = optax.chain(optax.sgd(1.), optim.clipped_parameters(.5))
-  params = dict(a=jnp.array([2., .1, -.4]))
-  updates, _ = transformation.update(dict(a=jnp.array([1., -.1, .3])), transformation.init(params), params)
-  np.testing.assert_allclose(optax.apply_updates(params, updates)['a'], [.5, .2, -.5], rtol=1e-6)
+  transformation = optax.chain(optax.sgd(1.0), optim.clipped_parameters(0.5))
+  params = dict(a=jnp.array([2.0, 0.1, -0.4]))
+  updates, _ = transformation.update(
+    dict(a=jnp.array([1.0, -0.1, 0.3])), transformation.init(params), params
+  )
+  np.testing.assert_allclose(optax.apply_updates(params, updates)['a'], [0.5, 0.2, -0.5], rtol=1e-6)
   with pytest.raises(ValueError):
-    optim.clipped_parameters(0.)
+    optim.clipped_parameters(0.0)
 
 
 def test_matching_reads_the_features_alone(trained):
@@ -149,7 +156,13 @@ def test_unit_scales_what_goes_in_and_out(key):
   generator, discriminator = mlp.Generator(), mlp.Discriminator()
   g, d = generator.init(key, z, None, train=False), discriminator.init(key, z, None, train=False)
   points = generator.apply(g, z, None, train=False)
-  np.testing.assert_allclose(generator.clone(unit=50.).apply(g, z, None, train=False), 50 * points, rtol=1e-5)
+  np.testing.assert_allclose(
+    generator.clone(unit=50.0).apply(g, z, None, train=False), 50 * points, rtol=1e-5
+  )
   logits, _ = discriminator.apply(d, points, None, train=False)
   np.testing.assert_allclose(
-      discriminator.clone(unit=50.).apply(d, 50 * points, None, train=False)[0], logits, rtol=1e-4, atol=1e-5)
+    discriminator.clone(unit=50.0).apply(d, 50 * points, None, train=False)[0],
+    logits,
+    rtol=1e-4,
+    atol=1e-5,
+  )

@@ -1,4 +1,5 @@
 """Networks as small as they can be and still have what matters: batch norm, features, a condition."""
+
 from typing import Any
 
 from flax import linen as nn
@@ -6,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaegan_jax import model as wiring
-from vaegan_jax import step as stepping
+from vaegan_jax.model import Model, losses_of, networks_of
+from vaegan_jax.step import Draws, init_state, uniform_classes
 
 Z, K, SIDE = 3, 4, 4  # latents, classes, pixels
 
 
 class Net(nn.Module):
   """Dense, batch norm, tanh, then one dense layer per name in `outputs`."""
+
   outputs: Any
   axis_name: str | None = None
   conditional: bool = True
@@ -58,14 +60,16 @@ class Classifier(Net):
     return logits, features
 
 
-NETWORKS = dict(encoder=Encoder, generator=Generator, discriminator=Discriminator, classifier=Classifier)
+NETWORKS = dict(
+  encoder=Encoder, generator=Generator, discriminator=Discriminator, classifier=Classifier
+)
 
 
 def model(table, **choices):
   """The Model of a method's table."""
-  names = wiring.losses_of(table)
-  made = {n: NETWORKS[n](axis_name=choices.get('axis_name')) for n in wiring.networks_of(names)}
-  return wiring.Model(made, names, frozen=tuple(n for n in made if n not in table), **choices)
+  names = losses_of(table)
+  made = {n: NETWORKS[n](axis_name=choices.get('axis_name')) for n in networks_of(names)}
+  return Model(made, names, frozen=tuple(n for n in made if n not in table), **choices)
 
 
 def batch(conditional, count=16, seed=1):
@@ -76,12 +80,12 @@ def batch(conditional, count=16, seed=1):
 
 
 def draws(conditional):
-  return stepping.Draws(Z, stepping.uniform_classes, classes=K if conditional else 0, flip=True)
+  return Draws(Z, uniform_classes, classes=K if conditional else 0, flip=True)
 
 
 def state(model, table, conditional, optimizer=optax.sgd(0.1)):
   """A TrainState whose class centres were all seen."""
   x, c = jnp.zeros((2, SIDE, SIDE, 1)), jnp.zeros((2, K)) if conditional else None
-  init = jax.jit(lambda key: stepping.init_state(model, {n: optimizer for n in table}, key, x, c, Z))
+  init = jax.jit(lambda key: init_state(model, {n: optimizer for n in table}, key, x, c, Z))
   made = init(jax.random.key(0))
-  return made.replace(centres=jax.tree.map(lambda a: a + 1., made.centres))
+  return made.replace(centres=jax.tree.map(lambda a: a + 1.0, made.centres))

@@ -1,12 +1,25 @@
 """VAE/GAN and CVAE-GAN in JAX: losses, methods, and trained models restored for use.
 
 The public names are loaded when they are first used, so that `import vaegan_jax` costs nothing and
-`from vaegan_jax import losses` imports JAX alone.
+`from vaegan_jax import losses` imports JAX train.
 """
+
 import importlib
 
 __version__ = '0.1.0'
-__all__ = ['losses', 'methods', 'networks', 'model', 'step', 'optim', 'images', 'data', 'edit', 'metrics', 'restore']
+__all__ = [
+  'losses',
+  'methods',
+  'networks',
+  'model',
+  'step',
+  'optim',
+  'images',
+  'data',
+  'edit',
+  'metrics',
+  'restore',
+]
 
 
 def __getattr__(name):

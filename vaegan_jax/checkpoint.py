@@ -7,17 +7,19 @@ A checkpoint exists once its manifest does: Orbax commits a directory atomically
 checksum its data, and takes any directory with a number for a step. What has no manifest is an
 unfinished save, and is written anew.
 """
+
 from concurrent import futures
 import hashlib
 import json
 import logging
-import os
 import pathlib
 import shutil
 import time
 
 import jax
 from orbax.checkpoint import v1 as ocp
+
+from vaegan_jax import files
 
 FOLDER = 'checkpoints'
 
@@ -26,7 +28,11 @@ def steps(workdir):
   """The steps of the checkpoints in `workdir`, ascending; [] where there is none."""
   folder = pathlib.Path(workdir) / FOLDER
   names = [p.stem for p in folder.glob('*.json')] if folder.is_dir() else []
-  return sorted(int(n) for n in names if n.isascii() and n.isdigit() and str(int(n)) == n and (folder / n).is_dir())
+  return sorted(
+    int(n)
+    for n in names
+    if n.isascii() and n.isdigit() and str(int(n)) == n and (folder / n).is_dir()
+  )
 
 
 def manifest(workdir, step):
@@ -38,8 +44,10 @@ def manifest(workdir, step):
       raise ValueError('it is incomplete')
     return read
   except (OSError, ValueError, KeyError, TypeError) as e:
-    raise ValueError(f'{path} cannot be read ({e}): the checkpoint of step {step} is damaged; '
-                     'restore the file, or take another step') from e
+    raise ValueError(
+      f'{path} cannot be read ({e}): the checkpoint of step {step} is damaged; '
+      'restore the file, or take another step'
+    ) from e
 
 
 def damage(workdir, step):
@@ -94,8 +102,14 @@ def save(workdir, step, state, *, keep, config, about):
   def commit():
     response.result()  # on the first process: all of them have written, and Orbax has committed
     if first:
-      files = {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob('*')) if p.is_file()}
-      write_json(folder.with_suffix('.json'), dict(step=step, files=files, config=config, about=about))
+      digests = {
+        p.relative_to(folder).as_posix(): sha256(p)
+        for p in sorted(folder.rglob('*'))
+        if p.is_file()
+      }
+      files.write_json(
+        folder.with_suffix('.json'), dict(step=step, files=digests, config=config, about=about)
+      )
       for old in steps(workdir)[:-keep]:
         folder.with_name(f'{old}.json').unlink()
         shutil.rmtree(folder.with_name(str(old)))
@@ -121,8 +135,10 @@ def newest(workdir, *, strict=False):
       raise ValueError(f'checkpoint {step} is damaged: {wrong}; {intact_steps(workdir, step)}')
     logging.warning('checkpoint %d is damaged and is passed over: %s', step, wrong)
   if found:
-    raise ValueError(f'every checkpoint in {workdir} is damaged; restore the folder from a backup, '
-                     'or start in another --workdir')
+    raise ValueError(
+      f'every checkpoint in {workdir} is damaged; restore the folder from a backup, '
+      'or start in another --workdir'
+    )
   return None
 
 
@@ -142,16 +158,9 @@ def load(workdir, step, like):
     return ocp.load(pathlib.Path(workdir).absolute() / FOLDER / str(step), like)
 
 
-def write_json(path, value):
-  """Writes JSON so that a reader sees the whole of it or nothing."""
-  path = pathlib.Path(path)
-  part = path.with_name(f'.{path.name}.{os.getpid()}')
-  part.write_text(json.dumps(value, indent=1) + '\n')
-  os.replace(part, path)
-
-
 def barrier(name):
   """Waits for all processes of a run of several."""
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
+
     multihost_utils.sync_global_devices(name)

@@ -1,4 +1,5 @@
 """A script's frame: flags read, mistakes told in one line with the remedy, exit codes."""
+
 import logging
 import os
 import pathlib
@@ -6,8 +7,7 @@ import re
 import sys
 import traceback
 
-from absl import app
-from absl import flags
+from absl import app, flags
 
 _TRACEBACK = flags.DEFINE_bool('traceback', False, 'Show the whole traceback of an error.')
 
@@ -52,8 +52,10 @@ def read_flags(argv):
     word = re.search(r'\w+', str(e).replace('\\', '')).group()
     hint = re.search(r'Did you mean "(\w+)"', str(e))
     field = next((a.split('=')[0] for a in argv if re.search(rf'\.{word}(=|\.|$)', a)), word)
-    raise ValueError(f'{field}: the config has no such field'
-                     + (f'; did you mean {hint.group(1)}?' if hint else '')) from e
+    raise ValueError(
+      f'{field}: the config has no such field'
+      + (f'; did you mean {hint.group(1)}?' if hint else '')
+    ) from e
   except Exception as e:  # a config file is a program: it may raise anything
     raise ValueError(f'the config file cannot be loaded: {type(e).__name__}: {e}') from e
   if len(rest) > 1:
@@ -68,17 +70,30 @@ def value_of(name):
     return value
   except Exception as e:  # a config file is a program: it may raise anything
     if 'Errno 2' in str(e):
-      given = next((a.split('=', 1)[1].split(':')[0] for a in sys.argv if a.startswith(f'--{name}=')), '')
-      here = ', '.join(sorted(str(p) for p in pathlib.Path('configs').glob('*.py') if p.stem != 'base'))
-      raise ValueError(f'--{name}={given}: there is no such file; ' + (
-          f'here are {here}' if here else 'paths are relative to the folder you are in, and here is no configs/')) from e
-    raise ValueError(f'--{name}: ' + ' '.join(str(e).split()).split('Failed ')[-1] or type(e).__name__) from e
+      given = next(
+        (a.split('=', 1)[1].split(':')[0] for a in sys.argv if a.startswith(f'--{name}=')), ''
+      )
+      here = ', '.join(
+        sorted(str(p) for p in pathlib.Path('configs').glob('*.py') if p.stem != 'base')
+      )
+      raise ValueError(
+        f'--{name}={given}: there is no such file; '
+        + (
+          f'here are {here}'
+          if here
+          else 'paths are relative to the folder you are in, and here is no configs/'
+        )
+      ) from e
+    raise ValueError(
+      f'--{name}: ' + ' '.join(str(e).split()).split('Failed ')[-1] or type(e).__name__
+    ) from e
 
 
 def keep_compiled_programs():
   """Compiled programs are kept in $XDG_CACHE_HOME/vaegan_jax/xla (or ~/.cache/...) from here on, so that
   the next start of the same run takes seconds; $JAX_COMPILATION_CACHE_DIR names another folder."""
   import jax
+
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
     jax.config.update('jax_compilation_cache_dir', str(home / 'vaegan_jax' / 'xla'))
@@ -99,7 +114,9 @@ def define_study_flags(name, data):
   flags.DEFINE_string('data', data, 'Data set: the name of a file in configs/.')
   flags.DEFINE_integer('seeds', 3, 'Seeds of each method, from 0 on.', lower_bound=1)
   flags.DEFINE_bool('fast', False, 'Minutes on two CPU cores, in place of the full settings.')
-  flags.DEFINE_multi_string('set', [], 'Field of every config: --set=steps=500 --set=network.width=0.25.')
+  flags.DEFINE_multi_string(
+    'set', [], 'Field of every config: --set=steps=500 --set=network.width=0.25.'
+  )
   flags.DEFINE_integer('n', 2000, 'Images generated and compared by the metrics.', lower_bound=10)
   flags.DEFINE_integer('judge_steps', 2000, 'Steps that each judge is trained.', lower_bound=1)
   flags.DEFINE_string('workdir', f'runs/{name}', 'Gets each run, the table and the pictures.')
@@ -107,7 +124,10 @@ def define_study_flags(name, data):
 
 def study_methods(methods, fast):
   """{row: (method, its settings)}, with those that `fast` {method: settings} has for it if --fast is given."""
-  return {row: (name, {**(fast.get(name, {}) if flags.FLAGS.fast else {}), **own}) for row, (name, own) in methods.items()}
+  return {
+    row: (name, {**(fast.get(name, {}) if flags.FLAGS.fast else {}), **own})
+    for row, (name, own) in methods.items()
+  }
 
 
 def study_settings(fast):

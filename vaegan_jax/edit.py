@@ -1,4 +1,5 @@
 """Edits of images by a trained model: attributes added, holes filled, classes mixed."""
+
 import numpy as np
 
 
@@ -19,7 +20,9 @@ def attribute_vectors(model, images, attributes, **given):
     raise ValueError(f'attributes must be [{len(images)}, A], not {list(attributes.shape)}')
   constant = np.flatnonzero(attributes.all(0) | ~attributes.any(0))
   if len(constant):
-    raise ValueError(f'all images agree in attribute {constant[0]}: give images with and without it')
+    raise ValueError(
+      f'all images agree in attribute {constant[0]}: give images with and without it'
+    )
   mean, _ = model.encode(images, **given)
   return np.stack([mean[has].mean(0) - mean[~has].mean(0) for has in attributes.T])
 
@@ -39,7 +42,9 @@ def inpaint(model, images, hole, *, iterations=10, **given):
   images, hole = np.asarray(images), np.asarray(hole, bool)
   hole = np.broadcast_to(hole, images.shape[:3])[..., None] if hole.ndim == 2 else hole[..., None]
   if hole.shape[:3] != images.shape[:3]:
-    raise ValueError(f'the hole must be [H, W] or [N, H, W] of images {list(images.shape)}, not {list(hole.shape[:3])}')
+    raise ValueError(
+      f'the hole must be [H, W] or [N, H, W] of images {list(images.shape)}, not {list(hole.shape[:3])}'
+    )
   if iterations < 1:
     raise ValueError(f'iterations={iterations}: use 1 or more')
   filled, course = np.where(hole, np.uint8(128), images), []
@@ -57,4 +62,6 @@ def mixed_classes(size, count, *, of=3, seed=0):
   if not 1 <= of <= size:
     raise ValueError(f'of={of}: a mixture needs from 1 to {size} of the {size} classes')
   rng = np.random.default_rng(seed)
-  return np.stack([np.isin(np.arange(size), rng.permutation(size)[:of]) / of for _ in range(count)]).astype(np.float32)
+  return np.stack(
+    [np.isin(np.arange(size), rng.permutation(size)[:of]) / of for _ in range(count)]
+  ).astype(np.float32)

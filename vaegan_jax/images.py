@@ -2,16 +2,8 @@
 
 Outside the program an image is uint8 [H, W, C], inside it is float32 x / 127.5 - 1 in [-1, 1].
 """
-import contextlib
-import csv
-import fcntl
+
 import io
-import itertools
-import math
-import os
-import pathlib
-import shutil
-import uuid
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -22,9 +14,14 @@ INK = (40, 40, 40)  # RGB of captions
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(source, channels, *, at_least=0, background=(255, 255, 255)):
@@ -50,8 +47,9 @@ def read_image(source, channels, *, at_least=0, background=(255, 255, 255)):
     with Image.open(stream, formats=FORMATS) as image:
       width, height = image.size
       if width * height > LARGEST_PIXELS:
-        raise ValueError(f'{width} x {height} pixels are over the limit of '
-                         f'{LARGEST_PIXELS // 10**6} megapixels')
+        raise ValueError(
+          f'{width} x {height} pixels are over the limit of {LARGEST_PIXELS // 10**6} megapixels'
+        )
       if at_least:
         image.draft(None, (at_least, at_least))
       image.load()
@@ -105,18 +103,21 @@ def fit_image(image, size, crop=None, pad=False):
   if crop is not None:
     top, left, height, width = crop
     if min(crop) < 0 or top + height > image.shape[0] or left + width > image.shape[1]:
-      raise ValueError(f'the crop {tuple(crop)} (top, left, height, width) does not lie within '
-                       f'{image.shape[0]} x {image.shape[1]} pixels (height x width)')
-    image = image[top:top + height, left:left + width]
+      raise ValueError(
+        f'the crop {tuple(crop)} (top, left, height, width) does not lie within '
+        f'{image.shape[0]} x {image.shape[1]} pixels (height x width)'
+      )
+    image = image[top : top + height, left : left + width]
   if pad:
     rows, columns = size - image.shape[0], size - image.shape[1]
     if min(rows, columns) < 0:
       raise ValueError(f'{image.shape[0]} x {image.shape[1]} pixels cannot be padded to {size}')
-    return np.pad(image, ((rows // 2, rows - rows // 2),
-                          (columns // 2, columns - columns // 2), (0, 0)))
+    return np.pad(
+      image, ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
+    )
   side = min(image.shape[:2])
   top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-  image = image[top:top + side, left:left + side]
+  image = image[top : top + side, left : left + side]
   if side == size:
     return np.ascontiguousarray(image)
   resample = Image.Resampling.LANCZOS if size < side else Image.Resampling.BICUBIC
@@ -134,9 +135,11 @@ def to_uint8(images):
   images = np.asarray(images, np.float32)
   bad = images.size - np.isfinite(images).sum()
   if bad:
-    raise ValueError(f'{bad} of {images.size} pixel values are NaN or infinite: '
-                     'the network that made these images has diverged')
-  return np.rint((images + 1.) * 127.5).clip(0, 255).astype(np.uint8)
+    raise ValueError(
+      f'{bad} of {images.size} pixel values are NaN or infinite: '
+      'the network that made these images has diverged'
+    )
+  return np.rint((images + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
 
 
 def grid(images, columns=None, padding=2, scale=None):
@@ -149,22 +152,28 @@ def grid(images, columns=None, padding=2, scale=None):
     scale: whole factor of enlargement; None brings small pictures to about 64 pixels.
   """
   images = np.asarray(images)
-  if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or images.shape[3] not in (
-      1, 3):
-    raise ValueError(f'a grid takes uint8 images [N, H, W, 1 or 3], N >= 1, not '
-                     f'{images.dtype} {list(images.shape)}; to_uint8 converts from [-1, 1]')
+  if (
+    images.dtype != np.uint8 or images.ndim != 4 or not len(images) or images.shape[3] not in (1, 3)
+  ):
+    raise ValueError(
+      f'a grid takes uint8 images [N, H, W, 1 or 3], N >= 1, not '
+      f'{images.dtype} {list(images.shape)}; to_uint8 converts from [-1, 1]'
+    )
   count, height, width, channels = images.shape
-  columns = min(columns or int(np.ceil(count**.5)), count)
+  columns = min(columns or int(np.ceil(count**0.5)), count)
   rows = -(-count // columns)
   scale = scale or max(1, 64 // max(height, width))
   images = images.repeat(scale, 1).repeat(scale, 2)
   height, width = height * scale, width * scale
-  canvas = np.full((padding + rows * (height + padding), padding + columns * (width + padding),
-                    channels), 255, np.uint8)
+  canvas = np.full(
+    (padding + rows * (height + padding), padding + columns * (width + padding), channels),
+    255,
+    np.uint8,
+  )
   for i, image in enumerate(images):
     top = padding + i // columns * (height + padding)
     left = padding + i % columns * (width + padding)
-    canvas[top:top + height, left:left + width] = image
+    canvas[top : top + height, left : left + width] = image
   return canvas[..., 0] if channels == 1 else canvas
 
 
@@ -180,17 +189,17 @@ def captioned(canvas, rows=(), columns=(), size=13, space=6):
   canvas = canvas if canvas.ndim == 3 else np.repeat(canvas[..., None], 3, 2)
   font = ImageFont.load_default(size)
   wide = [round(font.getlength(name)) + 2 * space for name in (*rows, *columns)]
-  left, column = max(wide[:len(rows)], default=0), canvas.shape[1] / max(1, len(columns))
-  turned = max(wide[len(rows):], default=0) > column
-  top = (max(wide[len(rows):]) if turned else size + 2 * space) if columns else 0
+  left, column = max(wide[: len(rows)], default=0), canvas.shape[1] / max(1, len(columns))
+  turned = max(wide[len(rows) :], default=0) > column
+  top = (max(wide[len(rows) :]) if turned else size + 2 * space) if columns else 0
   sheet = Image.new('RGB', (left + canvas.shape[1], top + canvas.shape[0]), 'white')
   sheet.paste(Image.fromarray(canvas), (left, top))
   pen = ImageDraw.Draw(sheet)
   for i, name in enumerate(rows):
-    middle = top + (i + .5) * canvas.shape[0] / len(rows)
+    middle = top + (i + 0.5) * canvas.shape[0] / len(rows)
     pen.text((left - space, middle), name, INK, font, 'rm')
   for i, name in enumerate(columns):
-    middle = round(left + (i + .5) * column)
+    middle = round(left + (i + 0.5) * column)
     if turned:
       sheet.paste(upright(name, font, top, size + space, space), (middle - (size + space) // 2, 0))
     else:
@@ -210,128 +219,12 @@ def reconstruction_grid(originals, reconstructions, columns=8, padding=2, scale=
   """A grid (see there) of originals [N, H, W, C], each with its reconstruction beneath it."""
   originals, reconstructions = np.asarray(originals), np.asarray(reconstructions)
   if originals.shape != reconstructions.shape:
-    raise ValueError(f'originals {list(originals.shape)} and reconstructions '
-                     f'{list(reconstructions.shape)} differ in shape')
+    raise ValueError(
+      f'originals {list(originals.shape)} and reconstructions '
+      f'{list(reconstructions.shape)} differ in shape'
+    )
   scale = scale or max(1, 64 // max(originals.shape[1:3]))
   enlarge = lambda x: x.repeat(scale, 1).repeat(scale, 2)
   gap = np.full_like(enlarge(originals)[:, :padding], 255)
   pairs = np.concatenate([enlarge(originals), gap, enlarge(reconstructions)], 1)
   return grid(pairs, columns, padding=4 * padding, scale=1)
-
-
-def save_png(path, image):
-  """Writes uint8 [H, W], [H, W, 1] or [H, W, 3] to the path, whole or not at all; OSError names the path."""
-  path, image = pathlib.Path(path), np.asarray(image)
-  if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
-    raise ValueError(f'{path}: a PNG takes uint8 [H, W], [H, W, 1] or [H, W, 3], not '
-                     f'{image.dtype} {list(image.shape)}')
-  temporary = path.with_name(f'.{uuid.uuid4().hex}.tmp')
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(temporary, 'PNG')
-      os.replace(temporary, path)
-    finally:
-      temporary.unlink(missing_ok=True)
-  except OSError as e:
-    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
-
-
-def save_npy(path, parts, shape, dtype=np.uint8):
-  """Writes one .npy file of arrays [b, ...]; see save_npys."""
-  save_npys([(path, parts, shape, dtype)])
-
-
-def save_npys(files):
-  """Writes .npy files that belong together: [(path, arrays [b, ...], one after the other, shape, dtype)].
-
-  All or none, on one disk: until all are there each is called PATH.part, and a stop while they take their names leaves
-  at worst the first one alone, never an old one beside a new one. OSError, before the first array is asked for, where
-  the disk has no room, a file cannot be written, or another process writes it.
-  """
-  files = [(pathlib.Path(path), parts, tuple(map(int, shape)), np.dtype(dtype)) for path, parts, shape, dtype in files]
-  temporary = {path: path.with_name(path.name + '.part') for path, *_ in files}
-  first, *others = temporary
-  check_room(first, sum(math.prod(shape) * dtype.itemsize for *_, shape, dtype in files), temporary.values())
-  with contextlib.ExitStack() as claims:
-    opened = {path: claims.enter_context(claimed(path, part)) for path, part in temporary.items()}
-    for path, parts, shape, dtype in files:
-      file = opened[path]
-      header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
-      np.lib.format.write_array_header_1_0(file, header)
-      size = file.tell() + math.prod(shape) * dtype.itemsize
-      for part in parts:
-        # Not through a memory map, in which a full disk kills the process by SIGBUS.
-        file.write(np.ascontiguousarray(part, dtype).data)
-      if file.tell() != size:
-        raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
-      file.flush()
-      os.fsync(file.fileno())
-    for path in others:
-      path.unlink(missing_ok=True)
-    for path in temporary:
-      os.replace(temporary[path], path)
-
-
-@contextlib.contextmanager
-def claimed(path, part):
-  """The file `part`, open and empty, for this process alone; it is to be renamed to `path`, or goes in the end."""
-  try:
-    if path.is_dir():
-      raise OSError('it is a folder')
-    file = open(part, 'ab')
-  except OSError as e:
-    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-      raise OSError(f'{path} is being written by another process: wait for it, or name another file') from e
-    file.truncate(0)  # what a killed run left
-    try:
-      yield file
-    finally:
-      part.unlink(missing_ok=True)
-
-
-def check_room(path, needed, replaced=()):
-  """None, or OSError where the disk of `path` has less than `needed` bytes; files that are `replaced` free theirs."""
-  free = shutil.disk_usage(path.absolute().parent).free + sum(p.stat().st_size for p in replaced if p.exists())
-  if needed > free:
-    raise OSError(f'{path}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free: make room, ask for fewer '
-                  'images, or name a path on another disk')
-
-
-def save_pngs(folder, parts, n, table=()):
-  """Writes uint8 images [b, H, W, C], n in all, as FOLDER/0000.png and so on, and the rows of its labels.csv where
-  there are some. All or nothing: until all are there the folder is called FOLDER.part.
-
-  Raises ValueError where the folder holds anything already.
-  """
-  folder, names, count = pathlib.Path(folder).resolve(), png_names(n), 0  # what links point to is what is renamed
-  if folder.is_mount():
-    raise ValueError(f'{folder} is the root of a disk: name a folder in it')
-  if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-    raise ValueError(f'{folder} is not an empty folder: name another')
-  temporary = folder.with_name(folder.name + '.part')
-  if temporary.exists():
-    raise ValueError(f'{temporary} was left by a killed run, or is being written by another: remove it')
-  temporary.mkdir()
-  try:
-    for count, image in enumerate(itertools.chain.from_iterable(parts), 1):
-      if count <= n:
-        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(temporary / next(names), 'PNG')
-    if count != n:
-      raise ValueError(f'{folder}: {n} images were announced, but {count} came')
-    rows = iter(table)
-    if first := next(rows, None):
-      with open(temporary / 'labels.csv', 'w', newline='') as file:
-        csv.writer(file).writerows(itertools.chain([first], rows))
-    os.replace(temporary, folder)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
-
-
-def png_names(n):
-  """Yields '0000.png' and so on, n names that are as long as each other."""
-  return (f'{i:0{max(4, len(str(n - 1)))}d}.png' for i in range(n))

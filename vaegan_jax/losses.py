@@ -23,11 +23,12 @@ Sources: Larsen et al. 2016 (arXiv 1512.09300; equations as in its v2) and Bao e
 notation x real image, x_f its reconstruction, x_p a prior sample, f_D and f_C features of the
 discriminator and the classifier. Equation numbers of other papers are not given.
 """
+
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jax import Array, lax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 # fmt: off
@@ -47,7 +48,7 @@ __all__ = [
 # fmt: on
 
 # Where exp(logvar) is exact; whoever samples clips logvar to it, gaussian_kl_per_dim leads back.
-LOGVAR_RANGE = (-30., 20.)
+LOGVAR_RANGE = (-30.0, 20.0)
 
 
 def _checked(**arguments) -> list[Array]:
@@ -55,30 +56,35 @@ def _checked(**arguments) -> list[Array]:
 
   The same letter in `axes` is the same length in all arguments, and the same `...` the same axes.
   """
-  given = ', '.join(f'{name} {getattr(array, "shape", "?")} as {_axes(axes)}'
-                    for name, (array, axes, *_) in arguments.items())
+  given = ', '.join(
+    f'{name} {getattr(array, "shape", "?")} as {_axes(axes)}'
+    for name, (array, axes, *_) in arguments.items()
+  )
   lengths, arrays = {}, []
   for name, (array, axes, *kinds) in arguments.items():
     kind = kinds[0] if kinds else jnp.floating
     dtype = getattr(array, 'dtype', None)
     if dtype is None or not jnp.issubdtype(dtype, kind):
-      raise TypeError(f'{name} must be an array of {kind.__name__} dtype, got '
-                      f'{dtype or type(array).__name__}; convert it first')
+      raise TypeError(
+        f'{name} must be an array of {kind.__name__} dtype, got '
+        f'{dtype or type(array).__name__}; convert it first'
+      )
     letters = axes.removesuffix('...')
-    rest = array.shape[len(letters):]
+    rest = array.shape[len(letters) :]
     sizes = dict(zip(letters, array.shape), **({'...': rest} if axes != letters else {}))
     fits = array.ndim >= len(letters) and bool(rest) == (axes != letters) and 0 not in array.shape
     if not fits or any(lengths.setdefault(k, size) != size for k, size in sizes.items()):
       raise ValueError(
-          f'{name} has shape {array.shape} where {_axes(axes)} is wanted; given {given}: a letter '
-          'is one length throughout, no axis may be empty, and nothing is broadcast')
+        f'{name} has shape {array.shape} where {_axes(axes)} is wanted; given {given}: a letter '
+        'is one length throughout, no axis may be empty, and nothing is broadcast'
+      )
     arrays.append(jnp.asarray(array, jnp.float32 if kind is jnp.floating else None))
   return arrays
 
 
 def _axes(axes: str) -> str:
   """'B...' as '[B, ...]', for messages."""
-  return f"[{', '.join(axes.removesuffix('...'))}{', ...' if axes.endswith('...') else ''}]"
+  return f'[{", ".join(axes.removesuffix("..."))}{", ..." if axes.endswith("...") else ""}]'
 
 
 def _sum(values: Array) -> Array:
@@ -105,10 +111,10 @@ def gaussian_kl_per_dim(mean: ArrayLike, logvar: ArrayLike) -> Array:
   inside = jnp.clip(logvar, *LOGVAR_RANGE)
   # expm1 keeps the digits of exp(logvar) - 1 - logvar near logvar = 0.
   excess = jnp.expm1(inside) + jnp.exp(inside) * (logvar - inside) - logvar
-  return .5 * (jnp.square(mean) + excess)
+  return 0.5 * (jnp.square(mean) + excess)
 
 
-def gaussian_kl(mean: ArrayLike, logvar: ArrayLike, *, free_bits: ArrayLike = 0.) -> Array:
+def gaussian_kl(mean: ArrayLike, logvar: ArrayLike, *, free_bits: ArrayLike = 0.0) -> Array:
   """KL(N(mean, exp(logvar)) || N(0, I)) [B], in nats, summed over the latent axes [B, Z].
 
       sum_j max(free_bits, KL_j),   KL_j of gaussian_kl_per_dim
@@ -146,7 +152,7 @@ def gaussian_nll(prediction: ArrayLike, target: ArrayLike) -> Array:
   Array([8192.], dtype=float32)
   """
   prediction, target = _checked(prediction=(prediction, 'B...'), target=(target, 'B...'))
-  return .5 * _sum(jnp.square(prediction - target))
+  return 0.5 * _sum(jnp.square(prediction - target))
 
 
 def bernoulli_nll(logits: ArrayLike, target: ArrayLike) -> Array:
@@ -160,7 +166,7 @@ def bernoulli_nll(logits: ArrayLike, target: ArrayLike) -> Array:
   Source: Kingma & Welling 2014. Used by: VAEs on binary images; sigmoid_cross_entropy.
   """
   logits, target = _checked(logits=(logits, 'B...'), target=(target, 'B...'))
-  return _sum(target * jax.nn.softplus(-logits) + (1. - target) * jax.nn.softplus(logits))
+  return _sum(target * jax.nn.softplus(-logits) + (1.0 - target) * jax.nn.softplus(logits))
 
 
 def laplace_nll(prediction: ArrayLike, target: ArrayLike) -> Array:
@@ -179,7 +185,8 @@ def laplace_nll(prediction: ArrayLike, target: ArrayLike) -> Array:
 
 
 def mean_feature_matching(
-    real: ArrayLike, fake: ArrayLike, *, axis_name: str | None = None) -> Array:
+  real: ArrayLike, fake: ArrayLike, *, axis_name: str | None = None
+) -> Array:
   """Half the squared distance of the mean features of real [B, F] and fake [P, F]: a scalar.
 
       1/2 || mean_i f(x_i) - mean_i f(x_p_i) ||^2
@@ -195,7 +202,7 @@ def mean_feature_matching(
   difference = real.mean(0) - fake.mean(0)
   if axis_name is not None:
     difference = lax.pmean(difference, axis_name)
-  return .5 * jnp.square(difference).sum()
+  return 0.5 * jnp.square(difference).sum()
 
 
 def init_centres(num_classes: int, num_features: int) -> dict[str, Array]:
@@ -207,8 +214,10 @@ def init_centres(num_classes: int, num_features: int) -> dict[str, Array]:
   if num_classes < 1 or num_features < 1:
     raise ValueError(f'wanted at least 1 class and 1 feature, got {num_classes} and {num_features}')
   centre, count = jnp.zeros((num_classes, num_features)), jnp.zeros(num_classes)
-  return {name: values.astype(jnp.float32) for name, values in dict(
-      real=centre, fake=centre, real_count=count, fake_count=count).items()}
+  return {
+    name: values.astype(jnp.float32)
+    for name, values in dict(real=centre, fake=centre, real_count=count, fake_count=count).items()
+  }
 
 
 def _class_means(features, membership, axis_name):
@@ -219,18 +228,24 @@ def _class_means(features, membership, axis_name):
   if axis_name is not None:
     sums, weights = lax.psum((sums, weights), axis_name)
   present = weights > 0
-  return sums / jnp.where(present, weights, 1.)[:, None], present
+  return sums / jnp.where(present, weights, 1.0)[:, None], present
 
 
 def _moved(centre, count, mean, present, decay):
   """Centre [K, F] and count [K] after a batch: the absent stay, a first mean sets its centre."""
-  keep = jnp.where(present, jnp.where(count > 0, decay, 0.), 1.)[:, None]
-  return keep * centre + (1. - keep) * mean, count + present.astype(jnp.float32)
+  keep = jnp.where(present, jnp.where(count > 0, decay, 0.0), 1.0)[:, None]
+  return keep * centre + (1.0 - keep) * mean, count + present.astype(jnp.float32)
 
 
 def class_mean_feature_matching(
-    real: ArrayLike, fake: ArrayLike, real_membership: ArrayLike, fake_membership: ArrayLike,
-    centres: dict[str, ArrayLike], *, decay: float = .9, axis_name: str | None = None,
+  real: ArrayLike,
+  fake: ArrayLike,
+  real_membership: ArrayLike,
+  fake_membership: ArrayLike,
+  centres: dict[str, ArrayLike],
+  *,
+  decay: float = 0.9,
+  axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
   """Half the squared distances of real and fake feature centres, summed over classes: a scalar; and
   the centres after this batch, of features real [B, F] and fake [P, F].
@@ -271,25 +286,29 @@ def class_mean_feature_matching(
     raise ValueError(f'decay must be in [0, 1), got {decay}')
   axes = dict(real='KF', fake='KF', real_count='K', fake_count='K')
   real, fake, real_membership, fake_membership, *old = _checked(
-      real=(real, 'BF'), fake=(fake, 'PF'),
-      real_membership=(real_membership, 'BK'), fake_membership=(fake_membership, 'PK'),
-      **{f'centres[{k!r}]': (centres[k], axes[k]) for k in axes})
+    real=(real, 'BF'),
+    fake=(fake, 'PF'),
+    real_membership=(real_membership, 'BK'),
+    fake_membership=(fake_membership, 'PK'),
+    **{f'centres[{k!r}]': (centres[k], axes[k]) for k in axes},
+  )
   real, real_membership, fake_membership, old = lax.stop_gradient(
-      (real, real_membership, fake_membership, dict(zip(axes, old))))
+    (real, real_membership, fake_membership, dict(zip(axes, old)))
+  )
   decay = jnp.asarray(decay, jnp.float32)
 
   real_mean, real_present = _class_means(real, real_membership, axis_name)
   fake_mean, fake_present = _class_means(fake, fake_membership, axis_name)
   fixed = lax.stop_gradient(fake_mean)
-  real_centre, real_count = _moved(
-      old['real'], old['real_count'], real_mean, real_present, decay)
+  real_centre, real_count = _moved(old['real'], old['real_count'], real_mean, real_present, decay)
   fake_centre, fake_count = _moved(old['fake'], old['fake_count'], fixed, fake_present, decay)
 
   seen = (real_count > 0) & (fake_count > 0)
   straight_through = fake_centre + (fake_mean - fixed)
-  difference = jnp.where(seen[:, None], real_centre - straight_through, 0.)
-  return .5 * jnp.square(difference).sum(), dict(
-      real=real_centre, fake=fake_centre, real_count=real_count, fake_count=fake_count)
+  difference = jnp.where(seen[:, None], real_centre - straight_through, 0.0)
+  return 0.5 * jnp.square(difference).sum(), dict(
+    real=real_centre, fake=fake_centre, real_count=real_count, fake_count=fake_count
+  )
 
 
 # --- Adversarial losses of one group of logits [B] each, so that a method can weigh the groups:
@@ -305,7 +324,7 @@ def bce_real(logits: ArrayLike) -> Array:
   >>> bce_real(jnp.array([0., 1e4, -1e4])).round(4)
   Array([6.931e-01, 0.000e+00, 1.000e+04], dtype=float32)
   """
-  logits, = _checked(logits=(logits, 'B'))
+  (logits,) = _checked(logits=(logits, 'B'))
   return jax.nn.softplus(-logits)
 
 
@@ -317,7 +336,7 @@ def bce_fake(logits: ArrayLike) -> Array:
   Source: Goodfellow et al. 2014; -log(1 - Dis(x_f)), -log(1 - Dis(x_p)) in Larsen Eq. 10 and Bao
   Eq. 1. Used by: discriminator; with weight -1 by Larsen's generator.
   """
-  logits, = _checked(logits=(logits, 'B'))
+  (logits,) = _checked(logits=(logits, 'B'))
   return jax.nn.softplus(logits)
 
 
@@ -327,7 +346,7 @@ def bce_fool(logits: ArrayLike) -> Array:
   Source: Goodfellow et al. 2014; L'_GD, Bao Eq. 2, which CVAE-GAN rejects. Used by: generator of
   GAN and CGAN.
   """
-  logits, = _checked(logits=(logits, 'B'))
+  (logits,) = _checked(logits=(logits, 'B'))
   return jax.nn.softplus(-logits)
 
 
@@ -336,8 +355,8 @@ def hinge_real(logits: ArrayLike) -> Array:
 
   Source: Lim & Ye 2017, Miyato et al. 2018. Used by: discriminator.
   """
-  logits, = _checked(logits=(logits, 'B'))
-  return jax.nn.relu(1. - logits)
+  (logits,) = _checked(logits=(logits, 'B'))
+  return jax.nn.relu(1.0 - logits)
 
 
 def hinge_fake(logits: ArrayLike) -> Array:
@@ -345,8 +364,8 @@ def hinge_fake(logits: ArrayLike) -> Array:
 
   Source: Lim & Ye 2017, Miyato et al. 2018. Used by: discriminator.
   """
-  logits, = _checked(logits=(logits, 'B'))
-  return jax.nn.relu(1. + logits)
+  (logits,) = _checked(logits=(logits, 'B'))
+  return jax.nn.relu(1.0 + logits)
 
 
 def hinge_fool(logits: ArrayLike) -> Array:
@@ -354,7 +373,7 @@ def hinge_fool(logits: ArrayLike) -> Array:
 
   Source: Lim & Ye 2017, Miyato et al. 2018. Used by: generator.
   """
-  logits, = _checked(logits=(logits, 'B'))
+  (logits,) = _checked(logits=(logits, 'B'))
   return -logits
 
 
@@ -363,8 +382,8 @@ def least_squares_real(logits: ArrayLike) -> Array:
 
   Source: Mao et al. 2017, with a=0, b=c=1. Used by: discriminator.
   """
-  logits, = _checked(logits=(logits, 'B'))
-  return .5 * jnp.square(logits - 1.)
+  (logits,) = _checked(logits=(logits, 'B'))
+  return 0.5 * jnp.square(logits - 1.0)
 
 
 def least_squares_fake(logits: ArrayLike) -> Array:
@@ -372,8 +391,8 @@ def least_squares_fake(logits: ArrayLike) -> Array:
 
   Source: Mao et al. 2017, with a=0, b=c=1. Used by: discriminator.
   """
-  logits, = _checked(logits=(logits, 'B'))
-  return .5 * jnp.square(logits)
+  (logits,) = _checked(logits=(logits, 'B'))
+  return 0.5 * jnp.square(logits)
 
 
 def least_squares_fool(logits: ArrayLike) -> Array:
@@ -381,8 +400,8 @@ def least_squares_fool(logits: ArrayLike) -> Array:
 
   Source: Mao et al. 2017, with a=0, b=c=1. Used by: generator.
   """
-  logits, = _checked(logits=(logits, 'B'))
-  return .5 * jnp.square(logits - 1.)
+  (logits,) = _checked(logits=(logits, 'B'))
+  return 0.5 * jnp.square(logits - 1.0)
 
 
 def wasserstein_real(logits: ArrayLike) -> Array:
@@ -390,7 +409,7 @@ def wasserstein_real(logits: ArrayLike) -> Array:
 
   Source: Arjovsky et al. 2017. Used by: discriminator, with gradient_penalty.
   """
-  logits, = _checked(logits=(logits, 'B'))
+  (logits,) = _checked(logits=(logits, 'B'))
   return -logits
 
 
@@ -399,7 +418,7 @@ def wasserstein_fake(logits: ArrayLike) -> Array:
 
   Source: Arjovsky et al. 2017. Used by: discriminator, with gradient_penalty.
   """
-  logits, = _checked(logits=(logits, 'B'))
+  (logits,) = _checked(logits=(logits, 'B'))
   return logits
 
 
@@ -408,7 +427,7 @@ def wasserstein_fool(logits: ArrayLike) -> Array:
 
   Source: Arjovsky et al. 2017. Used by: generator.
   """
-  logits, = _checked(logits=(logits, 'B'))
+  (logits,) = _checked(logits=(logits, 'B'))
   return -logits
 
 
@@ -464,7 +483,7 @@ def softmax_cross_entropy_with_labels(logits: ArrayLike, labels: ArrayLike) -> A
   valid = (labels >= 0) & (labels <= largest)
   index = jnp.where(valid, labels, 0).astype(jnp.int32)[:, None]
   picked = jnp.take_along_axis(jax.nn.log_softmax(logits), index, axis=1)[:, 0]
-  return -picked * jnp.where(valid, 1., jnp.nan)
+  return -picked * jnp.where(valid, 1.0, jnp.nan)
 
 
 def sigmoid_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> Array:
@@ -483,11 +502,10 @@ def sigmoid_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> Array:
 
 def _squared_gradient(logits_fn, name, images):
   """|| d logits_fn(x)_i / d x_i ||^2 [B] at images [B, ...], all gradients in one backward pass."""
-  images, = _checked(**{name: (images, 'B...')})
+  (images,) = _checked(**{name: (images, 'B...')})
 
   def total(images):
-    logits, _ = _checked(
-        **{f'logits_fn({name})': (logits_fn(images), 'B'), name: (images, 'B...')})
+    logits, _ = _checked(**{f'logits_fn({name})': (logits_fn(images), 'B'), name: (images, 'B...')})
     return logits.sum()
 
   return _sum(jnp.square(jax.grad(total)(images)))
@@ -505,7 +523,7 @@ def r1(logits_fn: Callable[[Array], ArrayLike], real: ArrayLike) -> Array:
   >>> r1(lambda x: (3. * x).sum(1), jnp.ones((1, 2)))
   Array([9.], dtype=float32)
   """
-  return .5 * _squared_gradient(logits_fn, 'real', real)
+  return 0.5 * _squared_gradient(logits_fn, 'real', real)
 
 
 def r2(logits_fn: Callable[[Array], ArrayLike], fake: ArrayLike) -> Array:
@@ -515,12 +533,18 @@ def r2(logits_fn: Callable[[Array], ArrayLike], fake: ArrayLike) -> Array:
 
   Source: Mescheder et al. 2018. Used by: discriminator, beside r1 in R3GAN.
   """
-  return .5 * _squared_gradient(logits_fn, 'fake', fake)
+  return 0.5 * _squared_gradient(logits_fn, 'fake', fake)
 
 
 def gradient_penalty(
-    logits_fn: Callable[[Array], ArrayLike], real: ArrayLike, fake: ArrayLike, key: Array, *,
-    target: float = 1., one_sided: bool = False) -> Array:
+  logits_fn: Callable[[Array], ArrayLike],
+  real: ArrayLike,
+  fake: ArrayLike,
+  key: Array,
+  *,
+  target: float = 1.0,
+  one_sided: bool = False,
+) -> Array:
   """(|| gradient of logits_fn at y || - target)^2 [B], y between a real image and a fake [B, ...].
 
       y = fake + u (real - fake),   u ~ U(0, 1) for each example
@@ -535,6 +559,6 @@ def gradient_penalty(
   squared = _squared_gradient(logits_fn, 'real', fake + u * (real - fake))
   # sqrt has no derivative at 0: it must not be evaluated there, not even on a branch not taken.
   positive = squared > jnp.finfo(jnp.float32).tiny
-  norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.)), 0.)
+  norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
   excess = norm - target
   return jnp.square(jax.nn.relu(excess) if one_sided else excess)

@@ -67,9 +67,18 @@ CVAE_GAN = dict(
 # fmt: on
 
 METHODS = dict(
-    vae=VAE, gan=GAN, vae_dis=VAE_DIS, vae_gan=VAE_GAN, vae_gan_february=VAE_GAN_FEBRUARY,
-    vae_gan_released=VAE_GAN_RELEASED, vae_gan_nonsaturating=VAE_GAN_NONSATURATING,
-    cvae=CVAE, cgan=CGAN, fm_cgan=FM_CGAN, cvae_gan=CVAE_GAN)
+  vae=VAE,
+  gan=GAN,
+  vae_dis=VAE_DIS,
+  vae_gan=VAE_GAN,
+  vae_gan_february=VAE_GAN_FEBRUARY,
+  vae_gan_released=VAE_GAN_RELEASED,
+  vae_gan_nonsaturating=VAE_GAN_NONSATURATING,
+  cvae=CVAE,
+  cgan=CGAN,
+  fm_cgan=FM_CGAN,
+  cvae_gan=CVAE_GAN,
+)
 
 # The methods of a class or of attributes; the others are trained unconditionally by default.
 CONDITIONAL = ('cvae', 'cgan', 'fm_cgan', 'cvae_gan')

@@ -10,6 +10,7 @@ The images x_f and x_p are the waist of the graph: `make` goes from parameters o
 (encoder, generator) to them, `judge` from them to the losses, through the critics (discriminator,
 classifier). step.py differentiates the two halves one after the other.
 """
+
 from typing import Callable, NamedTuple
 
 import jax
@@ -50,6 +51,7 @@ ADVERSARIAL = dict(
 
 class Model(NamedTuple):
   """The networks of a method and the choices that its equations leave open."""
+
   networks: dict  # {name: flax module}
   losses: tuple  # names of the losses to compute, of SEES
   frozen: tuple = ()  # networks used as at test time: no row of the method names them
@@ -57,7 +59,7 @@ class Model(NamedTuple):
   joint_critics: bool = True  # normalise x, x_f and x_p as one batch, or apart
   adversarial: tuple = ADVERSARIAL['bce']
   class_loss: Callable = losses.softmax_cross_entropy  # (logits, c) -> [B]
-  match_d_decay: float = 0.  # of the moving average of f_D's mean; 0 takes the batch's own
+  match_d_decay: float = 0.0  # of the moving average of f_D's mean; 0 takes the batch's own
   match_c_decay: float = 0.9  # of the moving averages of f_C's class centres
   axis_name: str | None = None  # under pmap
 
@@ -80,7 +82,7 @@ def networks_of(names):
 
 def may_move(loss, network):
   """Whether a loss can have a gradient for a network; for the makers, that of a critic's loss on real
-  images is by joint batch norm alone."""
+  images is by joint batch norm train."""
   return network in SEES[loss] if network in CRITICS or loss == 'kl' else True
 
 
@@ -104,16 +106,23 @@ def passes(model, name, params, stats, groups, joint):
     return [network.apply(variables, *inputs, train=False) for inputs in groups], stats[name]
   if joint or len(groups) == 1:
     # Groups are interleaved, example by example: a batch that is sharded over devices stays put.
-    inputs = [None if parts[0] is None else jnp.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
-              for parts in zip(*groups)]
+    inputs = [
+      None if parts[0] is None else jnp.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
+      for parts in zip(*groups)
+    ]
     outputs, state = network.apply(variables, *inputs, train=True, mutable=['batch_stats'])
-    outputs = [jax.tree.map(lambda a, i=i: a[i::len(groups)], outputs) for i in range(len(groups))]
+    outputs = [
+      jax.tree.map(lambda a, i=i: a[i :: len(groups)], outputs) for i in range(len(groups))
+    ]
     return outputs, state.get('batch_stats', stats[name])
-  results = [network.apply(variables, *inputs, train=True, mutable=['batch_stats']) for inputs in groups]
+  results = [
+    network.apply(variables, *inputs, train=True, mutable=['batch_stats']) for inputs in groups
+  ]
   moved = [state.get('batch_stats', stats[name]) for _, state in results]
   return [outputs for outputs, _ in results], jax.tree.map(lambda *s: sum(s) / len(s), *moved)
 
 
+# fmt: off
 def make(model, params, stats, x, c, noise):
   """Images {'f': x_f, 'p': x_p} [B, H, W, C], {'kl': [B]}, and the makers' statistics.
 
@@ -183,6 +192,8 @@ def judge(model, params, stats, centres, x, c, c_p, fakes):
       match_c=lambda: matched('match_c', class_feature, c, c_p, model.match_c_decay))         # L_GC
   terms = {name: terms[name]() for name in model.losses if name in terms}
   return terms, (moved, centres, {k: v.mean() for k, v in logits.items()})
+
+# fmt: on
 
 
 def critic_alone(model, params, stats, c):

@@ -1,4 +1,5 @@
 """Optimizers, one for each network, and the rule that holds a network that is too far ahead."""
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -19,11 +20,13 @@ def learning_rate(schedule, start, *, end, steps):
   if schedule == 'cosine':
     return optax.schedules.cosine_decay_schedule(start, steps, alpha=end / start)
   if schedule == 'larsen':
-    return lambda t: start - jnp.minimum(t / steps, 1.) ** 0.75 * (start - end)
+    return lambda t: start - jnp.minimum(t / steps, 1.0) ** 0.75 * (start - end)
   raise ValueError(f'unknown schedule {schedule!r}: use one of {", ".join(SCHEDULES)}')
 
 
-def optimizer(name, rate, *, b1=0.5, b2=0.999, decay=0.9, eps=1e-8, weight_decay=0., clip_norm=0.):
+def optimizer(
+  name, rate, *, b1=0.5, b2=0.999, decay=0.9, eps=1e-8, weight_decay=0.0, clip_norm=0.0
+):
   """An optax transformation for one network.
 
   Args:
@@ -35,9 +38,10 @@ def optimizer(name, rate, *, b1=0.5, b2=0.999, decay=0.9, eps=1e-8, weight_decay
     clip_norm: largest global norm of this network's gradient; 0 leaves it out.
   """
   scale = dict(
-      adam=lambda: optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-      rmsprop=lambda: optax.scale_by_rms(decay=decay, eps=eps, eps_in_sqrt=False),
-      sgd=optax.identity)
+    adam=lambda: optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+    rmsprop=lambda: optax.scale_by_rms(decay=decay, eps=eps, eps_in_sqrt=False),
+    sgd=optax.identity,
+  )
   if name not in scale:
     raise ValueError(f'unknown optimizer {name!r}: use one of {", ".join(OPTIMIZERS)}')
   chain = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []

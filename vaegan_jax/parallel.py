@@ -8,13 +8,14 @@ both: one array per leaf, replicated over all devices of all hosts.
 Several steps can go into one dispatch (`steps`), each on a batch of its own. That saves what the host takes to
 dispatch a step; the numbers are those of single steps, to rounding.
 """
+
 import pathlib
 from typing import Callable, NamedTuple
 
 import jax
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 AXIS = 'devices'
@@ -30,18 +31,23 @@ def compiler_options():
   called inside another jit.
   """
   if jax.default_backend() == 'cpu' and jax.device_count() == 1 and jax.__version_info__ < (0, 11):
-    return dict(xla_cpu_experimental_ynn_fusion_type='LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE',
-                xla_cpu_scheduler_type='CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED')
+    return dict(
+      xla_cpu_experimental_ynn_fusion_type='LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE',
+      xla_cpu_scheduler_type='CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED',
+    )
   return {}
 
 
 class Parallel(NamedTuple):
   """How a step runs on the devices."""
+
   step: Callable  # (state, batch, key) -> (state, terms of the last step), compiled; the state is donated
   put_state: Callable  # state at rest -> as `step` takes it
   take_state: Callable  # state as `step` gives it -> at rest
   put_batch: Callable  # this host's part of a batch (numpy; [steps, b, ...] for several) -> as `step` takes it
-  resident: Callable  # {name: all examples [N, ...]}, put on each device -> (int32 indices -> as put_batch)
+  resident: (
+    Callable  # {name: all examples [N, ...]}, put on each device -> (int32 indices -> as put_batch)
+  )
   take_terms: Callable  # terms as `step` gives them -> {name: float}
   like_state: Callable  # shapes of a state at rest -> shapes as `step` takes it
   at_rest: NamedSharding  # of a state at rest
@@ -62,7 +68,9 @@ def in_a_row(step, count):
   unroll = jax.default_backend() == 'cpu'
 
   def steps(state, batches, key):
-    state, terms = lax.scan(lambda state, batch: step(state, batch, key), state, batches, unroll=unroll)
+    state, terms = lax.scan(
+      lambda state, batch: step(state, batch, key), state, batches, unroll=unroll
+    )
     return state, jax.tree.map(lambda a: a[-1], terms)
 
   return steps
@@ -73,8 +81,10 @@ def kept_on(devices, spec):
   gathered there, both laid out by `spec`). Only the indices travel then."""
   mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
   whole, part = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, spec)
-  gather = jax.jit(lambda arrays, at: {k: a.at[at].get(mode='promise_in_bounds') for k, a in arrays.items()},
-                   out_shardings=part)
+  gather = jax.jit(
+    lambda arrays, at: {k: a.at[at].get(mode='promise_in_bounds') for k, a in arrays.items()},
+    out_shardings=part,
+  )
 
   def resident(arrays):
     here = jax.device_put(arrays, whole)
@@ -95,23 +105,32 @@ def over_mesh(step, devices=None, steps=1):
   def joined(a):
     shape = list(a.shape)
     shape[spec.index(AXIS)] *= jax.process_count()
-    return jax.make_array_from_single_device_arrays(tuple(shape), sharded, [s.data for s in a.addressable_shards])
+    return jax.make_array_from_single_device_arrays(
+      tuple(shape), sharded, [s.data for s in a.addressable_shards]
+    )
 
   def resident(arrays):
     gather = keep(arrays)
     return lambda at: {k: joined(a) for k, a in gather(at).items()}
 
   return Parallel(
-      step=jax.jit(in_a_row(step, steps), in_shardings=(at_rest, sharded, at_rest), out_shardings=at_rest,
-                   donate_argnums=0, compiler_options=compiler_options()),
-      put_state=lambda state: state,
-      take_state=lambda state: state,
-      put_batch=lambda batch: {k: jax.make_array_from_process_local_data(sharded, v)
-                               for k, v in batch.items()},
-      resident=resident,
-      take_terms=lambda terms: {k: float(v) for k, v in jax.device_get(terms).items()},
-      like_state=lambda state: state,
-      at_rest=at_rest)
+    step=jax.jit(
+      in_a_row(step, steps),
+      in_shardings=(at_rest, sharded, at_rest),
+      out_shardings=at_rest,
+      donate_argnums=0,
+      compiler_options=compiler_options(),
+    ),
+    put_state=lambda state: state,
+    take_state=lambda state: state,
+    put_batch=lambda batch: {
+      k: jax.make_array_from_process_local_data(sharded, v) for k, v in batch.items()
+    },
+    resident=resident,
+    take_terms=lambda terms: {k: float(v) for k, v in jax.device_get(terms).items()},
+    like_state=lambda state: state,
+    at_rest=at_rest,
+  )
 
 
 def over_pmap(step, devices=None, steps=1):
@@ -121,9 +140,13 @@ def over_pmap(step, devices=None, steps=1):
   at_rest = NamedSharding(devices_mesh(devices), PartitionSpec())
   one = lambda a: np.asarray(a.addressable_shards[0].data)[0]
   axis = 0 if steps == 1 else 1  # of the examples; devices come first
-  split = lambda a: np.moveaxis(a.reshape(*a.shape[:axis], len(local), -1, *a.shape[axis + 1:]), axis, 0)
+  split = lambda a: np.moveaxis(
+    a.reshape(*a.shape[:axis], len(local), -1, *a.shape[axis + 1 :]), axis, 0
+  )
   keep = kept_on(local, PartitionSpec(AXIS))
-  stacked = NamedSharding(Mesh(np.array(local), (AXIS,), axis_types=(AxisType.Auto,)), PartitionSpec(AXIS))
+  stacked = NamedSharding(
+    Mesh(np.array(local), (AXIS,), axis_types=(AxisType.Auto,)), PartitionSpec(AXIS)
+  )
 
   def put_state(state):
     state = jax.tree.map(lambda a: np.broadcast_to(np.asarray(a), (len(local), *a.shape)), state)
@@ -135,15 +158,19 @@ def over_pmap(step, devices=None, steps=1):
     return lambda at: gather(split(at))
 
   return Parallel(
-      step=jax.pmap(in_a_row(step, steps), axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=devices),
-      put_state=put_state,
-      take_state=lambda state: jax.device_put(jax.tree.map(one, state), at_rest),
-      put_batch=lambda batch: {k: split(v) for k, v in batch.items()},
-      resident=resident,
-      take_terms=lambda terms: {k: float(one(v)) for k, v in terms.items()},
-      like_state=lambda state: jax.tree.map(
-          lambda a: jax.ShapeDtypeStruct((len(local), *a.shape), a.dtype), state),
-      at_rest=at_rest)
+    step=jax.pmap(
+      in_a_row(step, steps), axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=devices
+    ),
+    put_state=put_state,
+    take_state=lambda state: jax.device_put(jax.tree.map(one, state), at_rest),
+    put_batch=lambda batch: {k: split(v) for k, v in batch.items()},
+    resident=resident,
+    take_terms=lambda terms: {k: float(one(v)) for k, v in terms.items()},
+    like_state=lambda state: jax.tree.map(
+      lambda a: jax.ShapeDtypeStruct((len(local), *a.shape), a.dtype), state
+    ),
+    at_rest=at_rest,
+  )
 
 
 PARALLEL = dict(mesh=over_mesh, pmap=over_pmap)
@@ -158,7 +185,9 @@ def free_bytes():
   about = pathlib.Path('/proc/meminfo')
   if jax.default_backend() != 'cpu' or not about.exists():
     return None
-  free = next(line.split()[1] for line in about.read_text().splitlines() if line.startswith('MemAvailable'))
+  free = next(
+    line.split()[1] for line in about.read_text().splitlines() if line.startswith('MemAvailable')
+  )
   return int(free) * 1024 // jax.local_device_count()
 
 
@@ -169,23 +198,40 @@ def vmapped(step, keys, devices=None):
   """
   mesh, count = devices_mesh(devices), len(keys)
   spread = count % mesh.size == 0
-  at_rest, members, batches = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (
-      (), (AXIS,) if spread else (), (AXIS,) if spread else (None, AXIS)))
+  at_rest, members, batches = (
+    NamedSharding(mesh, PartitionSpec(*axes))
+    for axes in ((), (AXIS,) if spread else (), (AXIS,) if spread else (None, AXIS))
+  )
   all_keys, numbers = jax.device_put((jnp.stack(keys), np.arange(count, dtype=np.int32)), members)
-  one = jax.jit(jax.vmap(step), in_shardings=(members, batches, members, members), out_shardings=members,
-                donate_argnums=0, compiler_options=compiler_options())
-  side_by_side = jax.jit(lambda states: jax.tree.map(lambda *a: jnp.stack(a), *states), out_shardings=members)
-  apart = jax.jit(lambda states: [jax.tree.map(lambda a: a[i], states) for i in range(count)], out_shardings=at_rest)
+  one = jax.jit(
+    jax.vmap(step),
+    in_shardings=(members, batches, members, members),
+    out_shardings=members,
+    donate_argnums=0,
+    compiler_options=compiler_options(),
+  )
+  side_by_side = jax.jit(
+    lambda states: jax.tree.map(lambda *a: jnp.stack(a), *states), out_shardings=members
+  )
+  apart = jax.jit(
+    lambda states: [jax.tree.map(lambda a: a[i], states) for i in range(count)],
+    out_shardings=at_rest,
+  )
   terms_of = lambda terms, i: {k: float(v[i]) for k, v in terms.items()}
   return Parallel(
-      step=lambda states, batch: one(states, batch, all_keys, numbers),
-      put_state=side_by_side,
-      take_state=apart,
-      put_batch=lambda parts: {k: jax.device_put(np.stack([p[k] for p in parts]), batches) for k in parts[0]},
-      take_terms=lambda terms: [terms_of(got, i) for got in [jax.device_get(terms)] for i in range(count)],
-      resident=None,
-      like_state=None,
-      at_rest=at_rest)
+    step=lambda states, batch: one(states, batch, all_keys, numbers),
+    put_state=side_by_side,
+    take_state=apart,
+    put_batch=lambda parts: {
+      k: jax.device_put(np.stack([p[k] for p in parts]), batches) for k in parts[0]
+    },
+    take_terms=lambda terms: [
+      terms_of(got, i) for got in [jax.device_get(terms)] for i in range(count)
+    ],
+    resident=None,
+    like_state=None,
+    at_rest=at_rest,
+  )
 
 
 def in_turn(step, keys, devices=None):
@@ -193,21 +239,22 @@ def in_turn(step, keys, devices=None):
   one = over_mesh(lambda state, batch, key_and_number: step(state, batch, *key_and_number), devices)
   own = [jax.device_put((key, np.int32(i)), one.at_rest) for i, key in enumerate(keys)]
   return Parallel(
-      step=lambda states, batches: tuple(zip(*map(one.step, states, batches, own))),
-      put_state=lambda states: states,
-      take_state=lambda states: states,
-      put_batch=lambda batches: [one.put_batch(batch) for batch in batches],
-      take_terms=lambda terms: [one.take_terms(t) for t in terms],
-      resident=None,
-      like_state=None,
-      at_rest=one.at_rest)
+    step=lambda states, batches: tuple(zip(*map(one.step, states, batches, own))),
+    put_state=lambda states: states,
+    take_state=lambda states: states,
+    put_batch=lambda batches: [one.put_batch(batch) for batch in batches],
+    take_terms=lambda terms: [one.take_terms(t) for t in terms],
+    resident=None,
+    like_state=None,
+    at_rest=one.at_rest,
+  )
 
 
 def of_members(step, keys, devices=None):
   """Parallel of a population of N members, each of them (key, number 0..N - 1) trained by `step`.
 
   step: (state, batch, key, member) -> (state, terms). The Parallel's own takes (states, batches); its functions
-  put and take lists of N, of what they put and take for a run alone. Side by side on accelerators, where small
+  put and take lists of N, of what they put and take for a run train. Side by side on accelerators, where small
   models leave most of the device idle. On a CPU in turn: there convolutions of N members become grouped ones, which
   XLA does slowly. Measured by benchmarks/population.py --config=configs/digits.py:cvae_gan, 3 members, batch 64, 2 cores
   that others used, too, 2026-11-24, in processor time (the clock told little): 102 ms per step and member in turn, 163

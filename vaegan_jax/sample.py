@@ -1,8 +1,9 @@
 """Trained models restored for use: samples, reconstructions, interpolations. No TensorFlow, no config.
 
-    model = vaegan_jax.restore('runs/demo')
-    images = model.sample(64, labels=3)  # uint8 [64, H, W, C]
+model = vaegan_jax.restore('runs/demo')
+images = model.sample(64, labels=3)  # uint8 [64, H, W, C]
 """
+
 import collections
 import functools
 import itertools
@@ -14,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax import build
-from vaegan_jax import checkpoint
-from vaegan_jax import parallel as devices
-from vaegan_jax import step as stepping
+from vaegan_jax import build, checkpoint, settings
+from vaegan_jax.parallel import compiler_options
+from vaegan_jax.step import as_float
 
 BATCH = 64  # images per dispatch: one compilation serves any number of images
 AHEAD = 2  # dispatches that may wait for the devices or for being fetched
@@ -30,6 +30,7 @@ class Trained(NamedTuple):
   number or name, several that take turns, or weights [N, K] that mix classes) or as `attributes`
   ({name: 0 or 1}, or rows [N, A]), whichever the model was trained with.
   """
+
   networks: dict  # {'encoder', 'generator'}, as far as the method has them
   weights: dict  # {network: {'params', 'stats'}}
   latent_size: int
@@ -38,8 +39,10 @@ class Trained(NamedTuple):
   config: dict
 
   def __repr__(self):
-    return (f'<{self.config["method_name"]} at step {self.step}: {", ".join(self.networks)}, '
-            f'Z={self.latent_size}, condition {self.about["condition"]}>')
+    return (
+      f'<{self.config["method_name"]} at step {self.step}: {", ".join(self.networks)}, '
+      f'Z={self.latent_size}, condition {self.about["condition"]}>'
+    )
 
   def sample(self, n=64, *, labels=None, attributes=None, seed=0):
     """Images uint8 [n, H, W, C] decoded from z ~ N(0, I); the first ones do not depend on n.
@@ -55,11 +58,19 @@ class Trained(NamedTuple):
     if n < 1:
       raise ValueError(f'n={n}: ask for at least one image')
     if batch < 1 or batch % BATCH:
-      raise ValueError(f'a batch of {batch} images: use a multiple of {BATCH}')  # latents are drawn by 64
+      raise ValueError(
+        f'a batch of {batch} images: use a multiple of {BATCH}'
+      )  # latents are drawn by 64
     key = key_of(seed)
     given = conditions(self.about, n, batch, labels, attributes, seed)
-    parts = ((blocks(key, i * (batch // BATCH), batch // BATCH, self.latent_size), c, min(batch, n - i * batch))
-             for i, c in enumerate(itertools.chain([next(given)], given)))  # what is wrong with them is said now
+    parts = (
+      (
+        blocks(key, i * (batch // BATCH), batch // BATCH, self.latent_size),
+        c,
+        min(batch, n - i * batch),
+      )
+      for i, c in enumerate(itertools.chain([next(given)], given))
+    )  # what is wrong with them is said now
     return self.outputs('generator', parts, batch)
 
   def encode(self, images, *, labels=None, attributes=None):
@@ -70,8 +81,10 @@ class Trained(NamedTuple):
     shape = (d['image_size'], d['image_size'], d['channels'])
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != shape:
-      raise ValueError(f'images must be uint8 [N, {shape[0]}, {shape[1]}, {shape[2]}], not '
-                       f'{images.dtype} {list(images.shape)}; vaegan_jax.images.fit_image makes them so')
+      raise ValueError(
+        f'images must be uint8 [N, {shape[0]}, {shape[1]}, {shape[2]}], not '
+        f'{images.dtype} {list(images.shape)}; vaegan_jax.images.fit_image makes them so'
+      )
     return self.apply('encoder', images, self.given(len(images), labels, attributes))
 
   def decode(self, z, *, labels=None, attributes=None):
@@ -94,12 +107,20 @@ class Trained(NamedTuple):
     """
     if steps < 2:
       raise ValueError(f'steps={steps}: a line has at least its two ends')
-    ends = [self.encode(e, labels=labels, attributes=attributes)[0]
-            if np.asarray(e).dtype == np.uint8 else np.asarray(e, np.float32) for e in (first, second)]
+    ends = [
+      self.encode(e, labels=labels, attributes=attributes)[0]
+      if np.asarray(e).dtype == np.uint8
+      else np.asarray(e, np.float32)
+      for e in (first, second)
+    ]
     if len(ends[0]) != len(ends[1]):
-      raise ValueError(f'interpolate needs as many first as second ends, not {len(ends[0])} and {len(ends[1])}')
+      raise ValueError(
+        f'interpolate needs as many first as second ends, not {len(ends[0])} and {len(ends[1])}'
+      )
     c = self.given(len(ends[0]), labels, attributes)
-    rows = [self.apply('generator', (1 - t) * ends[0] + t * ends[1], c) for t in np.linspace(0, 1, steps)]
+    rows = [
+      self.apply('generator', (1 - t) * ends[0] + t * ends[1], c) for t in np.linspace(0, 1, steps)
+    ]
     return np.stack(rows, 1)
 
   def given(self, n, labels, attributes):
@@ -113,8 +134,10 @@ class Trained(NamedTuple):
     """Outputs of one network for inputs [N, ...], in dispatches of BATCH."""
     if not len(inputs):
       raise ValueError('there is nothing to do for 0 images')
-    parts = ((inputs[i:i + BATCH], None if c is None else c[i:i + BATCH], len(inputs[i:i + BATCH]))
-             for i in range(0, len(inputs), BATCH))
+    parts = (
+      (inputs[i : i + BATCH], None if c is None else c[i : i + BATCH], len(inputs[i : i + BATCH]))
+      for i in range(0, len(inputs), BATCH)
+    )
     return jax.tree.map(lambda *a: np.concatenate(a), *self.outputs(name, parts, BATCH))
 
   def outputs(self, name, parts, batch):
@@ -122,8 +145,13 @@ class Trained(NamedTuple):
 
     What has fewer than `batch` rows is filled up. The devices work on the next part while one is fetched.
     """
+
     def filled(a):
-      return a if a is None or len(a) == batch else np.concatenate([a, np.repeat(a[-1:], batch - len(a), 0)])
+      return (
+        a
+        if a is None or len(a) == batch
+        else np.concatenate([a, np.repeat(a[-1:], batch - len(a), 0)])
+      )
 
     def fetched(out, count):
       return jax.tree.map(lambda a: np.asarray(a)[:count], out)
@@ -142,13 +170,13 @@ class Trained(NamedTuple):
 @functools.cache
 def compiled():
   """`forward`, compiled for the backend in use."""
-  return jax.jit(forward, static_argnums=0, compiler_options=devices.compiler_options())
+  return jax.jit(forward, static_argnums=0, compiler_options=compiler_options())
 
 
 def forward(network, weights, x, c):
   """A network's outputs as at test time; images come and go as uint8."""
   variables = {'params': weights['params'], 'batch_stats': weights['stats']}
-  out = network.apply(variables, stepping.as_float(x), c, train=False)
+  out = network.apply(variables, as_float(x), c, train=False)
   if isinstance(out, tuple):
     return out
   return jnp.round((jnp.clip(out, -1, 1) + 1) * 127.5).astype(jnp.uint8)
@@ -157,7 +185,9 @@ def forward(network, weights, x, c):
 def latents(n, size, seed):
   """z float32 [n, size] ~ N(0, I); the first rows do not depend on n."""
   key = key_of(seed)
-  return np.concatenate([np.zeros((0, size), np.float32)] + [blocks(key, i, 1, size) for i in range(-(-n // BATCH))])[:n]
+  return np.concatenate(
+    [np.zeros((0, size), np.float32)] + [blocks(key, i, 1, size) for i in range(-(-n // BATCH))]
+  )[:n]
 
 
 def key_of(seed):
@@ -190,7 +220,13 @@ def conditions(about, n, batch, labels=None, attributes=None, seed=0):
   if kind != 'attributes' and attributes is not None:
     raise ValueError(f'attributes were given, but this model was trained with condition {kind}')
   stretches = ((i, min(i + batch, n)) for i in range(0, max(n, 1), max(batch, 1)))
-  rows = labels if kind == 'label' and np.ndim(labels) == 2 else attributes if kind == 'attributes' else None
+  rows = (
+    labels
+    if kind == 'label' and np.ndim(labels) == 2
+    else attributes
+    if kind == 'attributes'
+    else None
+  )
   if kind == 'none':
     yield from (None for _ in stretches)
   elif rows is not None and not isinstance(rows, dict):
@@ -201,7 +237,9 @@ def conditions(about, n, batch, labels=None, attributes=None, seed=0):
       raise ValueError('there are no labels in labels')
     labels = np.arange(size) if labels is None else labels if np.ndim(labels) else [labels]
     chosen = np.array([class_number(label, names) for label in labels])
-    yield from (np.eye(size, dtype=np.float32)[chosen[np.arange(a, b) % len(chosen)]] for a, b in stretches)
+    yield from (
+      np.eye(size, dtype=np.float32)[chosen[np.arange(a, b) % len(chosen)]] for a, b in stretches
+    )
   else:
     yield from drawn_attributes(about, (b - a for a, b in stretches), rows or {}, seed)
 
@@ -210,8 +248,10 @@ def drawn_attributes(about, counts, wanted, seed):
   """Yields rows [count, A] of attributes of training images, with those that are `wanted` {name: value} set."""
   for name in wanted:
     if name not in about['names']:
-      raise ValueError(f'there is no attribute {name!r}{build.closest(name, about["names"])}; known: '
-                       f'{", ".join(about["names"])}')
+      raise ValueError(
+        f'there is no attribute {name!r}{settings.closest(name, about["names"])}; known: '
+        f'{", ".join(about["names"])}'
+      )
   examples, draws = np.asarray(about['examples'], np.float32), np.random.default_rng(seed)
   for count in counts:
     c = examples[draws.integers(len(examples), size=count)]
@@ -245,8 +285,10 @@ def class_number(label, names):
     return names.index(label)
   number = int(label) if re.fullmatch('-?[0-9]+', str(label)) else -1
   if not 0 <= number < len(names):
-    hint = '' if isinstance(label, int) or number >= 0 else build.closest(label, names)
-    known = ', '.join(name if name == str(i) else f'{i}={name}' for i, name in enumerate(names[:50]))
+    hint = '' if isinstance(label, int) or number >= 0 else settings.closest(label, names)
+    known = ', '.join(
+      name if name == str(i) else f'{i}={name}' for i, name in enumerate(names[:50])
+    )
     raise ValueError(f'there is no class {label!r}{hint}; classes are {known}')
   return number
 
@@ -262,7 +304,7 @@ def pictures_of(model, path, n, labels=None, attributes=None):
   path: a folder or zip; empty takes the images that the run shows, held out where it has some.
   Labels and attributes are those asked for, else the images' own, by name.
   """
-  config = build.from_dict(model.config)
+  config = settings.from_dict(model.config)
   dataset = build.own_images(config, path) if path else build.dataset(config, config.data.held_out)
   at = np.linspace(0, len(dataset.images) - 1, min(n, len(dataset.images))).astype(int)
   kind, names = model.about['condition'], model.about['names']
@@ -270,7 +312,9 @@ def pictures_of(model, path, n, labels=None, attributes=None):
     c = condition(model.about, len(at), labels, attributes)
   elif kind == 'label':
     if dataset.labels is None:
-      raise ValueError('this model is conditional: give --labels of the images, or put them in class subfolders')
+      raise ValueError(
+        'this model is conditional: give --labels of the images, or put them in class subfolders'
+      )
     c = condition(model.about, len(at), [dataset.class_names[i] for i in dataset.labels[at]])
   else:
     if not set(names) <= set(dataset.attribute_names or []):
@@ -282,7 +326,11 @@ def pictures_of(model, path, n, labels=None, attributes=None):
 
 def runs_in(workdir):
   """Folders of runs with a checkpoint in the folder of a population or of a study."""
-  found = [p.parent for depth in ('*', '*/*') for p in pathlib.Path(workdir).glob(f'{depth}/{checkpoint.FOLDER}')]
+  found = [
+    p.parent
+    for depth in ('*', '*/*')
+    for p in pathlib.Path(workdir).glob(f'{depth}/{checkpoint.FOLDER}')
+  ]
   return sorted(folder for folder in found if checkpoint.steps(folder))
 
 
@@ -294,18 +342,26 @@ def restore(workdir, step=None):
   found = checkpoint.steps(workdir)
   if not found:
     if runs := runs_in(workdir):
-      raise ValueError(f'{workdir} has no checkpoint, but holds {len(runs)} runs, each in a folder of its own: '
-                       f'give one of them, such as --workdir={runs[0]}')
-    raise ValueError(f'{pathlib.Path(workdir)} has no checkpoint: give the --workdir of a run of '
-                     'experiments/train.py that has saved at least once')
+      raise ValueError(
+        f'{workdir} has no checkpoint, but holds {len(runs)} runs, each in a folder of its own: '
+        f'give one of them, such as --workdir={runs[0]}'
+      )
+    raise ValueError(
+      f'{pathlib.Path(workdir)} has no checkpoint: give the --workdir of a run of '
+      'experiments/train.py that has saved at least once'
+    )
   step = found[-1] if step is None else step
   if step not in found:
-    raise ValueError(f'{workdir} has no checkpoint of step {step}; it has {", ".join(map(str, found))}')
+    raise ValueError(
+      f'{workdir} has no checkpoint of step {step}; it has {", ".join(map(str, found))}'
+    )
   if wrong := checkpoint.damage(workdir, step):
-    raise ValueError(f'checkpoint {step} is damaged: {wrong}; {checkpoint.intact_steps(workdir, step)}; '
-                     'choose one with --step')
+    raise ValueError(
+      f'checkpoint {step} is damaged: {wrong}; {checkpoint.intact_steps(workdir, step)}; '
+      'choose one with --step'
+    )
   saved = checkpoint.manifest(workdir, step)
-  config, about = build.from_dict(saved['config']), saved['about']
+  config, about = settings.from_dict(saved['config']), saved['about']
   networks, like = build.makers(config, about['size'])
   weights = checkpoint.load(workdir, step, dict(ema=like))['ema']
   return Trained(networks, weights, config.network.latent_size, about, step, saved['config'])

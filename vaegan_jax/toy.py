@@ -13,32 +13,36 @@ mattered, in runs of 1 to 8 seeds:
   starts close together (generator_unit 10), and comes out of it on most seeds by 200,000 iterations; with 32
   it does not collapse, and learns the ring better than matching does.
 """
+
 import functools
 from typing import Callable, NamedTuple
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import optax
 
-from vaegan_jax import methods
-from vaegan_jax import model as wiring
-from vaegan_jax import optim
-from vaegan_jax import parallel
-from vaegan_jax import step as stepping
+from vaegan_jax import methods, optim, parallel
+from vaegan_jax.model import ADVERSARIAL, Model, losses_of
 from vaegan_jax.networks import mlp
+from vaegan_jax.step import Draws, init_state, train_step
 
-CENTRE = (100., 100.)
+CENTRE = (100.0, 100.0)
 BINS = 36  # of the angle, for `measures`
 
 
 class Toy(NamedTuple):
   """What a run of the toy example takes besides its method and seed; lengths in units of the plane."""
-  radius: float = 50.
+
+  radius: float = 50.0
   width: float = 0.02  # standard deviation of a point's distance from the centre, over the radius
-  generator_unit: float = 25.  # the length that is 1 within the network (see networks/mlp.py); the generator
-  discriminator_unit: float = 100.  # starts about this far around the origin, so that the ring is far away
+  generator_unit: float = (
+    25.0  # the length that is 1 within the network (see networks/mlp.py); the generator
+  )
+  discriminator_unit: float = (
+    100.0  # starts about this far around the origin, so that the ring is far away
+  )
   latent_size: int = 2
   batch_size: int = 64
   learning_rate: float = 5e-5
@@ -49,6 +53,7 @@ class Toy(NamedTuple):
 
 class Recipe(NamedTuple):
   """A method of the toy example: a table, and what it asks of losses and optimizers."""
+
   table: dict
   adversarial: str = 'bce'
   clip: bool = False  # the discriminator's weights
@@ -88,16 +93,17 @@ def measures(points, radius=Toy().radius, *, bins=BINS, least=0.1, near=0.15):
   if offset.ndim != 2 or not len(offset) or not np.isfinite(offset).all():
     raise ValueError(f'points must be finite, [N, 2] with N >= 1, got shape {np.shape(points)}')
   r = np.hypot(*offset.T)
-  turn = np.arctan2(offset[:, 1], offset[:, 0]) / (2 * np.pi) % 1.
+  turn = np.arctan2(offset[:, 1], offset[:, 0]) / (2 * np.pi) % 1.0
   place = np.minimum((turn * bins).astype(int), bins - 1)
   share = lambda kept: np.bincount(place[kept], minlength=bins) / len(r)
   everyone, on_ring = share(slice(None)), share(np.abs(r - radius) <= near * radius)
   return dict(
-      coverage=float((everyone >= least / bins).mean()),
-      coverage_on_ring=float((on_ring >= least / bins).mean()),
-      unevenness=float(np.abs(everyone - 1 / bins).sum() / 2),
-      radius_error=float(np.abs(r - radius).mean() / radius),
-      radius_bias=float(abs(r.mean() - radius) / radius))
+    coverage=float((everyone >= least / bins).mean()),
+    coverage_on_ring=float((on_ring >= least / bins).mean()),
+    unevenness=float(np.abs(everyone - 1 / bins).sum() / 2),
+    radius_error=float(np.abs(r - radius).mean() / radius),
+    radius_bias=float(abs(r.mean() - radius) / radius),
+  )
 
 
 def parts(name, toy=Toy()):
@@ -105,35 +111,43 @@ def parts(name, toy=Toy()):
   if name not in RECIPES:
     raise ValueError(f'{name!r} is no method of the toy example: use one of {", ".join(RECIPES)}')
   recipe = RECIPES[name]
-  model = wiring.Model(
-      dict(generator=mlp.Generator(unit=toy.generator_unit),
-           discriminator=mlp.Discriminator(unit=toy.discriminator_unit)),
-      wiring.losses_of(recipe.table), joint_makers=False, joint_critics=False,  # nothing is normalised
-      adversarial=wiring.ADVERSARIAL[recipe.adversarial], match_d_decay=toy.match_decay)
+  model = Model(
+    dict(
+      generator=mlp.Generator(unit=toy.generator_unit),
+      discriminator=mlp.Discriminator(unit=toy.discriminator_unit),
+    ),
+    losses_of(recipe.table),
+    joint_makers=False,
+    joint_critics=False,  # nothing is normalised
+    adversarial=ADVERSARIAL[recipe.adversarial],
+    match_d_decay=toy.match_decay,
+  )
   optimizer = optim.optimizer('rmsprop', toy.learning_rate, decay=toy.decay)
   optimizers = dict(generator=optimizer, discriminator=optimizer)
   if recipe.clip:
     optimizers['discriminator'] = optax.chain(optimizer, optim.clipped_parameters(toy.bound))
-  train_step = stepping.train_step(model, recipe.table, optimizers, stepping.Draws(toy.latent_size))
+  one_step = train_step(model, recipe.table, optimizers, Draws(toy.latent_size))
 
   def init(key):
     init_key = jax.random.split(key, 3)[0]
-    return stepping.init_state(model, optimizers, init_key, jnp.zeros((2, 2)), None, toy.latent_size)
+    return init_state(model, optimizers, init_key, jnp.zeros((2, 2)), None, toy.latent_size)
 
   def step(state, key):
     _, data_key, noise_key = jax.random.split(key, 3)
     x = ring(jax.random.fold_in(data_key, state.step), toy.batch_size, toy)
-    return train_step(state, dict(x=x), noise_key)
+    return one_step(state, dict(x=x), noise_key)
 
   return init, step
 
 
 def advance(step, count, state, key):
   """(state, {term: mean over the steps}) after `count` steps (may be traced) of one member, as one loop."""
+
   def body(_, carried):
     state, sums = carried
     state, terms = step(state, key)
     return state, jax.tree.map(jnp.add, sums, terms)
+
   zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(step, state, key)[1])
   state, sums = jax.lax.fori_loop(0, count, body, (state, zeros))
   return state, {name: value / count for name, value in sums.items()}
@@ -148,6 +162,7 @@ def generated(state, count, toy=Toy()):
 
 class Population(NamedTuple):
   """Functions of all members together; states are {method: TrainState with a leading axis of members}."""
+
   init: Callable  # () -> states
   advance: Callable  # (states, steps) -> (states, {method: mean terms [N]}); one program; states are donated
   generated: Callable  # (states, count) -> {method: points [N, count, 2]}
@@ -172,12 +187,16 @@ def population(names, seeds, toy=Toy(), devices=None):
 
   @functools.partial(jax.jit, donate_argnums=0)  # the count is traced: one program for every count
   def all_advance(states, count):
-    moved = {name: jax.vmap(functools.partial(advance, step, count))(states[name], keys)
-             for name, (_, step) in made.items()}
+    moved = {
+      name: jax.vmap(functools.partial(advance, step, count))(states[name], keys)
+      for name, (_, step) in made.items()
+    }
     return tuple({name: pair[i] for name, pair in moved.items()} for i in (0, 1))
 
   @functools.partial(jax.jit, static_argnums=1)
   def all_generated(states, count):
-    return {name: jax.vmap(lambda s: generated(s, count, toy))(state) for name, state in states.items()}
+    return {
+      name: jax.vmap(lambda s: generated(s, count, toy))(state) for name, state in states.items()
+    }
 
   return Population(init, all_advance, all_generated)

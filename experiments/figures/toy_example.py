@@ -11,6 +11,7 @@ again. Where a plain GAN collapses to a part of the ring, for tens of thousands 
     python experiments/figures/toy_example.py --fast --methods=gan,matching --shown=3 --set=batch_size=1 \\
         --set=generator_unit=10 --set=match_decay=0.996875
 """
+
 import datetime
 import os
 import pathlib
@@ -19,21 +20,23 @@ import shlex
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from absl import flags
+import numpy as np
 
-from absl import flags  # noqa: E402
-import numpy as np  # noqa: E402
-
-from vaegan_jax import command  # noqa: E402
+from vaegan_jax import command, files
 
 FAST = flags.DEFINE_bool('fast', False, '200,000 iterations in place of 2,000,000.')
 ITERATIONS = flags.DEFINE_integer('iterations', None, 'Another number of them.', lower_bound=1)
-EVERY = flags.DEFINE_integer('every', 10_000, 'Iterations from one measurement to the next.', lower_bound=1)
+EVERY = flags.DEFINE_integer(
+  'every', 10_000, 'Iterations from one measurement to the next.', lower_bound=1
+)
 SEEDS = flags.DEFINE_integer('seeds', 8, 'Seeds of each method, from 0 on.', lower_bound=1)
 SHOWN = flags.DEFINE_integer('shown', 1, 'Seeds that the picture shows, from 0 on.', lower_bound=1)
 METHODS = flags.DEFINE_list('methods', None, 'Of gan, wgan, matching; all by default.')
 SET = flags.DEFINE_multi_string('set', [], 'Field of toy.Toy: --set=radius=10 --set=batch_size=64.')
-OUT = flags.DEFINE_string('out', 'runs/toy_example.png', 'The picture; the numbers go beside it, as .json.')
+OUT = flags.DEFINE_string(
+  'out', 'runs/toy_example.png', 'The picture; the numbers go beside it, as .json.'
+)
 
 COUNT = 4000  # points measured, per seed
 COLUMNS = (0, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000)
@@ -45,7 +48,9 @@ JUDGED_AT, LARGEST_ERROR = 200_000, 0.05
 def main():
   command.check_picture(OUT.value)
   import jax
-  from vaegan_jax import checkpoint, images, toy as toys
+
+  from vaegan_jax import toy as toys
+
   command.keep_compiled_programs()
   toy, names = settings(toys.Toy()), tuple(METHODS.value or toys.RECIPES)
   total = ITERATIONS.value or (200_000 if FAST.value else 2_000_000)
@@ -53,12 +58,19 @@ def main():
   population = toys.population(names, seeds, toy)
   states, done, begun, shown = population.init(), 0, time.time(), {}
   result = dict(
-      toy=toy._asdict(), recipes={n: toys.RECIPES[n]._asdict() for n in names}, seeds=seeds,
-      points_measured=COUNT, hardware=f'{os.cpu_count()} x {processor()}; {jax.device_count()} '
-                                      f'{jax.devices()[0].platform} device(s) of JAX',
-      versions=dict(python=platform.python_version(), jax=jax.__version__),
-      command=shlex.join(['python', 'experiments/figures/toy_example.py', *sys.argv[1:]]),
-      date=datetime.date.today().isoformat(), iterations=[], seconds=[], measures={n: [] for n in names})
+    toy=toy._asdict(),
+    recipes={n: toys.RECIPES[n]._asdict() for n in names},
+    seeds=seeds,
+    points_measured=COUNT,
+    hardware=f'{os.cpu_count()} x {processor()}; {jax.device_count()} '
+    f'{jax.devices()[0].platform} device(s) of JAX',
+    versions=dict(python=platform.python_version(), jax=jax.__version__),
+    command=shlex.join(['python', 'experiments/figures/toy_example.py', *sys.argv[1:]]),
+    date=datetime.date.today().isoformat(),
+    iterations=[],
+    seconds=[],
+    measures={n: [] for n in names},
+  )
   real = np.asarray(toys.ring(jax.random.key(0), COUNT, toy))
   result['real'] = toys.measures(real, toy.radius)
   while True:
@@ -70,9 +82,11 @@ def main():
       result['measures'][name].append({k: [round(f[k], 4) for f in found] for k in found[0]})
       print(f'{done:8d} {result["seconds"][-1]:7.0f} s  {line(name, result)}', flush=True)
     if done in COLUMNS or done == total:
-      shown[done] = {(name, seed): points[name][seed] for name in names for seed in seeds[:SHOWN.value]}
-      images.save_png(OUT.value, figure(shown, real, toys, toy))
-    checkpoint.write_json(pathlib.Path(OUT.value).with_suffix('.json'), result)
+      shown[done] = {
+        (name, seed): points[name][seed] for name in names for seed in seeds[: SHOWN.value]
+      }
+      files.save_png(OUT.value, figure(shown, real, toys, toy))
+    files.write_json(pathlib.Path(OUT.value).with_suffix('.json'), result)
     if done >= total:
       break
     count = min(EVERY.value, total - done)
@@ -91,7 +105,9 @@ def settings(toy):
     try:
       toy = toy._replace(**{name: type(getattr(toy, name))(value)})
     except ValueError:
-      raise ValueError(f'--set={pair}: {value!r} is no {type(getattr(toy, name)).__name__}') from None
+      raise ValueError(
+        f'--set={pair}: {value!r} is no {type(getattr(toy, name)).__name__}'
+      ) from None
   return toy
 
 
@@ -113,9 +129,11 @@ def line(name, result):
   """One measurement of a method, over its seeds."""
   found = result['measures'][name][-1]
   spread = lambda k: f'{np.median(found[k]):.3f} ({min(found[k]):.3f} to {max(found[k]):.3f})'
-  return (f'{name:9s} coverage {spread("coverage")}  on the ring {spread("coverage_on_ring")}  '
-          f'radius error {spread("radius_error")}  unevenness {spread("unevenness")}  '
-          f'{passes(found).sum()} pass')
+  return (
+    f'{name:9s} coverage {spread("coverage")}  on the ring {spread("coverage_on_ring")}  '
+    f'radius error {spread("radius_error")}  unevenness {spread("unevenness")}  '
+    f'{passes(found).sum()} pass'
+  )
 
 
 def table(names, result):
@@ -126,8 +144,10 @@ def table(names, result):
     found = result['measures'][name][at]
     for key, values in found.items():
       yield f'{name:9s} {key:17s}' + ''.join(f'{v:8.3f}' for v in values)
-    yield (f'{name:9s} {passes(found).sum()} of {len(result["seeds"])} seeds cover every angle '
-           f'with a radius error under {LARGEST_ERROR:.0%}')
+    yield (
+      f'{name:9s} {passes(found).sum()} of {len(result["seeds"])} seeds cover every angle '
+      f'with a radius error under {LARGEST_ERROR:.0%}'
+    )
 
 
 def figure(shown, real, toys, toy, size=250, scale=3):
@@ -139,7 +159,9 @@ def figure(shown, real, toys, toy, size=250, scale=3):
     size: pixels of a panel's side.
   """
   from PIL import Image, ImageDraw, ImageFont
+
   from vaegan_jax import images
+
   s, gap, left, top, bottom = scale, 12, 92, 74, 34
   rows = list(next(iter(shown.values())))
   width, height = left + len(shown) * (size + gap), top + len(rows) * (size + gap) + bottom
@@ -149,7 +171,8 @@ def figure(shown, real, toys, toy, size=250, scale=3):
   pen = ImageDraw.Draw(canvas, 'RGBA')
   font = lambda points: ImageFont.load_default(points * s)
   text = lambda x, y, words, points=15, anchor='mm', fill=images.INK: pen.text(
-      (x * s, y * s), words, font=font(points), anchor=anchor, fill=fill)
+    (x * s, y * s), words, font=font(points), anchor=anchor, fill=fill
+  )
   text(left, 18, f'Toy example of CVAE-GAN: a ring, batches of {toy.batch_size}', 17, 'lm')
   text(left, 40, 'real points blue, generated ones red', 13, 'lm')
   ticks = [t for t in range(0, int(high) + 1, 50)]
@@ -160,7 +183,10 @@ def figure(shown, real, toys, toy, size=250, scale=3):
     canvas.paste(images.upright(title, font(14), size * s, thick), (14 * s, y0 * s))
     for column, (iterations, points) in enumerate(shown.items()):
       x0 = left + column * (size + gap)
-      at = lambda p: (x0 + (p[0] - low) / (high - low) * size, y0 + (high - p[1]) / (high - low) * size)
+      at = lambda p: (
+        x0 + (p[0] - low) / (high - low) * size,
+        y0 + (high - p[1]) / (high - low) * size,
+      )
       pen.rectangle([x0 * s, y0 * s, (x0 + size) * s, (y0 + size) * s], fill=(250, 250, 250))
       for t in ticks:
         (x, _), (_, y) = at((t, low)), at((low, t))
@@ -177,13 +203,25 @@ def figure(shown, real, toys, toy, size=250, scale=3):
             outside += 1
             continue
           x, y = at(p)
-          pen.ellipse([(x - 1.3) * s, (y - 1.3) * s, (x + 1.3) * s, (y + 1.3) * s], fill=(*colour, 130))
+          pen.ellipse(
+            [(x - 1.3) * s, (y - 1.3) * s, (x + 1.3) * s, (y + 1.3) * s], fill=(*colour, 130)
+          )
       found = toys.measures(points[name, seed], toy.radius)
-      text(x0 + 6, y0 + size - 10, f'{found["coverage"] * toys.BINS:.0f}/{toys.BINS} angles, radius error '
-           f'{found["radius_error"]:.0%}' + f', {outside / 10:.0f} % outside' * (outside > 0), 10, 'lm')
-      pen.rectangle([x0 * s, y0 * s, (x0 + size) * s, (y0 + size) * s], outline=(120, 120, 120), width=s)
+      text(
+        x0 + 6,
+        y0 + size - 10,
+        f'{found["coverage"] * toys.BINS:.0f}/{toys.BINS} angles, radius error '
+        f'{found["radius_error"]:.0%}' + f', {outside / 10:.0f} % outside' * (outside > 0),
+        10,
+        'lm',
+      )
+      pen.rectangle(
+        [x0 * s, y0 * s, (x0 + size) * s, (y0 + size) * s], outline=(120, 120, 120), width=s
+      )
       if row == 0:
-        text(x0 + size / 2, top - 13, 'start' if not iterations else f'{iterations:,} iterations', 14)
+        text(
+          x0 + size / 2, top - 13, 'start' if not iterations else f'{iterations:,} iterations', 14
+        )
   return np.asarray(canvas.resize((width, height), Image.Resampling.LANCZOS))
 
 

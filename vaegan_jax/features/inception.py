@@ -8,6 +8,7 @@ It is the network of TensorFlow's graph, not torchvision's: average pools leave 
 block pools by maximum, there are 1008 classes, and images are resized to 299 pixels as TensorFlow 1 did,
 by bilinear interpolation without antialiasing whose grid begins at the corner.
 """
+
 import functools
 import hashlib
 import pathlib
@@ -28,6 +29,7 @@ HIGHEST = jax.lax.Precision.HIGHEST  # or features would depend on the device
 
 class Inception(NamedTuple):
   """The network; images are uint8 [N, H, W, C] of any size, grey or RGB."""
+
   name: str  # carry it with every result
   weights: dict[str, Any]
 
@@ -51,8 +53,10 @@ def load(path) -> Inception:
   """The network with the weights in the file `path`; its name says so if they are not FID's."""
   path = pathlib.Path(path)
   if not path.is_file():
-    raise ValueError(f'there is no file {path}: FID needs pt_inception-2015-12-05-{DIGEST}.pth, which '
-                     'pytorch-fid names in its README')
+    raise ValueError(
+      f'there is no file {path}: FID needs pt_inception-2015-12-05-{DIGEST}.pth, which '
+      'pytorch-fid names in its README'
+    )
   content = path.read_bytes()
   digest = hashlib.sha256(content).hexdigest()[:8]
   name = "FID's Inception-v3 (2015-12-05), 2048 features"
@@ -68,8 +72,10 @@ def weights_of(state):
     for key in state:
       if key.endswith('.conv.weight'):
         layer = key.removesuffix('.conv.weight')
-        scale, bias, mean, variance = (np.asarray(state[f'{layer}.bn.{part}'], np.float64) for part in (
-            'weight', 'bias', 'running_mean', 'running_var'))
+        scale, bias, mean, variance = (
+          np.asarray(state[f'{layer}.bn.{part}'], np.float64)
+          for part in ('weight', 'bias', 'running_mean', 'running_var')
+        )
         scale = scale / np.sqrt(variance + EPSILON)
         kernel = np.asarray(state[key], np.float64).transpose(2, 3, 1, 0) * scale
         weights[layer] = kernel.astype(np.float32), (bias - mean * scale).astype(np.float32)
@@ -78,21 +84,33 @@ def weights_of(state):
     if [a.shape for a in found] != [(1, 2048), (1, 1008)]:
       raise ValueError(f'outputs would be {[a.shape for a in found]}')
   except (KeyError, ValueError, TypeError) as error:
-    raise ValueError('these are not the weights of the Inception-v3 of 2015 with 1008 classes: '
-                     f'{str(error).splitlines()[0]}') from error
+    raise ValueError(
+      'these are not the weights of the Inception-v3 of 2015 with 1008 classes: '
+      f'{str(error).splitlines()[0]}'
+    ) from error
   return weights
 
 
 @jax.jit
 def _outputs(weights, images):
   """(features [B, 2048], logits [B, 1008]) of uint8 images [B, H, W, C]."""
+
   def conv(layer, x, stride=1, padding='SAME'):
     kernel, bias = weights[layer]
-    return jax.nn.relu(bias + jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision=HIGHEST))
+    return jax.nn.relu(
+      bias
+      + jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        precision=HIGHEST,
+      )
+    )
 
   x = jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3))
-  x = (_resized(x) - 128.) / 128.
+  x = (_resized(x) - 128.0) / 128.0
   x = conv('Conv2d_1a_3x3', x, 2, 'VALID')
   x = conv('Conv2d_2a_3x3', x, 1, 'VALID')
   x = _max_pool(conv('Conv2d_2b_3x3', x))
@@ -119,39 +137,67 @@ def _layer(conv, block, names, x, **how):
 
 
 def _block_35(through, x):
-  return jnp.concatenate([
-      through('1x1', x), through('5x5_1 5x5_2', x), through('3x3dbl_1 3x3dbl_2 3x3dbl_3', x),
-      through('_pool', _mean_pool(x))], -1)
+  return jnp.concatenate(
+    [
+      through('1x1', x),
+      through('5x5_1 5x5_2', x),
+      through('3x3dbl_1 3x3dbl_2 3x3dbl_3', x),
+      through('_pool', _mean_pool(x)),
+    ],
+    -1,
+  )
 
 
 def _to_17(through, x):
   down = functools.partial(through, stride=2, padding='VALID')
-  return jnp.concatenate([
-      down('3x3', x), down('3x3dbl_3', through('3x3dbl_1 3x3dbl_2', x)), _max_pool(x)], -1)
+  return jnp.concatenate(
+    [down('3x3', x), down('3x3dbl_3', through('3x3dbl_1 3x3dbl_2', x)), _max_pool(x)], -1
+  )
 
 
 def _block_17(through, x):
-  return jnp.concatenate([
-      through('1x1', x), through('7x7_1 7x7_2 7x7_3', x),
-      through('7x7dbl_1 7x7dbl_2 7x7dbl_3 7x7dbl_4 7x7dbl_5', x), through('_pool', _mean_pool(x))], -1)
+  return jnp.concatenate(
+    [
+      through('1x1', x),
+      through('7x7_1 7x7_2 7x7_3', x),
+      through('7x7dbl_1 7x7dbl_2 7x7dbl_3 7x7dbl_4 7x7dbl_5', x),
+      through('_pool', _mean_pool(x)),
+    ],
+    -1,
+  )
 
 
 def _to_8(through, x):
   down = functools.partial(through, stride=2, padding='VALID')
-  return jnp.concatenate([
-      down('3x3_2', through('3x3_1', x)), down('7x7x3_4', through('7x7x3_1 7x7x3_2 7x7x3_3', x)),
-      _max_pool(x)], -1)
+  return jnp.concatenate(
+    [
+      down('3x3_2', through('3x3_1', x)),
+      down('7x7x3_4', through('7x7x3_1 7x7x3_2 7x7x3_3', x)),
+      _max_pool(x),
+    ],
+    -1,
+  )
 
 
 def _block_8(through, x, pool):
   short, long = through('3x3_1', x), through('3x3dbl_1 3x3dbl_2', x)
-  return jnp.concatenate([
-      through('1x1', x), through('3x3_2a', short), through('3x3_2b', short),
-      through('3x3dbl_3a', long), through('3x3dbl_3b', long), through('_pool', pool(x))], -1)
+  return jnp.concatenate(
+    [
+      through('1x1', x),
+      through('3x3_2a', short),
+      through('3x3_2b', short),
+      through('3x3dbl_3a', long),
+      through('3x3dbl_3b', long),
+      through('_pool', pool(x)),
+    ],
+    -1,
+  )
 
 
 def _max_pool(x, stride=2, padding='VALID'):
-  return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, stride, stride, 1), padding)
+  return jax.lax.reduce_window(
+    x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, stride, stride, 1), padding
+  )
 
 
 def _max_pool_same(x):
@@ -160,7 +206,7 @@ def _max_pool_same(x):
 
 def _mean_pool(x):
   """Means over 3x3 pixels, of those that lie in the image."""
-  total = lambda a: jax.lax.reduce_window(a, 0., jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), 'SAME')
+  total = lambda a: jax.lax.reduce_window(a, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), 'SAME')
   return total(x) / total(jnp.ones((1, *x.shape[1:3], 1)))
 
 
@@ -175,6 +221,6 @@ def _resizing(size):
   place = np.arange(SIZE) * (size / SIZE)
   low = np.floor(place).astype(int)
   matrix = np.zeros((SIZE, size))
-  np.add.at(matrix, (np.arange(SIZE), low), 1. - (place - low))
+  np.add.at(matrix, (np.arange(SIZE), low), 1.0 - (place - low))
   np.add.at(matrix, (np.arange(SIZE), np.minimum(low + 1, size - 1)), place - low)
   return matrix.astype(np.float32)

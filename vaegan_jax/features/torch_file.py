@@ -5,6 +5,7 @@ executes nothing, and the few that a dict of tensors needs are carried out on di
 a file that wants anything else is refused. Both of PyTorch's layouts: one pickle after another
 (before 1.6), and a zip archive.
 """
+
 import io
 import math
 import pathlib
@@ -15,9 +16,20 @@ import numpy as np
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of the older layout
 MARK = object()
-DTYPES = {f'torch {name}Storage': dtype for name, dtype in dict(
-    Float=np.float32, Double=np.float64, Half=np.float16, Long=np.int64, Int=np.int32, Short=np.int16,
-    Char=np.int8, Byte=np.uint8, Bool=np.bool_).items()}
+DTYPES = {
+  f'torch {name}Storage': dtype
+  for name, dtype in dict(
+    Float=np.float32,
+    Double=np.float64,
+    Half=np.float16,
+    Long=np.int64,
+    Int=np.int32,
+    Short=np.int16,
+    Char=np.int8,
+    Byte=np.uint8,
+    Bool=np.bool_,
+  ).items()
+}
 REBUILD = 'torch._utils _rebuild_tensor_v2'
 PARAMETER = 'torch._utils _rebuild_parameter'
 ORDERED = 'collections OrderedDict'
@@ -43,9 +55,12 @@ def read_state_dict(source) -> dict[str, np.ndarray]:
   except ValueError as error:
     raise ValueError(f'{name} is no file of PyTorch weights, or damaged: {error}') from error
   except Exception as error:  # a damaged program fails in any of its instructions
-    raise ValueError(f'{name} is no file of PyTorch weights, or damaged ({type(error).__name__})') from error
+    raise ValueError(
+      f'{name} is no file of PyTorch weights, or damaged ({type(error).__name__})'
+    ) from error
   if not isinstance(state, dict) or not all(
-      isinstance(k, str) and isinstance(v, np.ndarray) for k, v in state.items()):
+    isinstance(k, str) and isinstance(v, np.ndarray) for k, v in state.items()
+  ):
     raise ValueError(f'{name} holds no dict of tensors: give a state_dict')
   return state
 
@@ -56,7 +71,9 @@ def _read_zip(content):
     if len(program) != 1:
       raise ValueError('the archive has no data.pkl')
     folder = program[0].removesuffix('data.pkl')
-    if f'{folder}byteorder' in archive.namelist() and archive.read(f'{folder}byteorder') != b'little':
+    if (
+      f'{folder}byteorder' in archive.namelist() and archive.read(f'{folder}byteorder') != b'little'
+    ):
       raise ValueError('its numbers are big-endian')
 
     def storage(dtype, key, count):
@@ -93,7 +110,7 @@ def _run(stream, storage=None):
   def popped():
     """Everything above the topmost mark."""
     at = max(i for i, value in enumerate(stack) if value is MARK)
-    values = stack[at + 1:]
+    values = stack[at + 1 :]
     del stack[at:]
     return values
 
@@ -105,7 +122,15 @@ def _run(stream, storage=None):
       return stack.pop()
     elif name == 'MARK':
       stack.append(MARK)
-    elif name in ('BININT', 'BININT1', 'BININT2', 'LONG1', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINFLOAT'):
+    elif name in (
+      'BININT',
+      'BININT1',
+      'BININT2',
+      'LONG1',
+      'BINUNICODE',
+      'SHORT_BINUNICODE',
+      'BINFLOAT',
+    ):
       stack.append(arg)
     elif name in CONSTANTS:
       stack.append(CONSTANTS[name]())
@@ -149,8 +174,14 @@ def _run(stream, storage=None):
   raise ValueError('it ends too early')
 
 
-CONSTANTS = dict(NONE=lambda: None, NEWTRUE=lambda: True, NEWFALSE=lambda: False, EMPTY_DICT=dict,
-                 EMPTY_LIST=list, EMPTY_TUPLE=tuple)
+CONSTANTS = dict(
+  NONE=lambda: None,
+  NEWTRUE=lambda: True,
+  NEWFALSE=lambda: False,
+  EMPTY_DICT=dict,
+  EMPTY_LIST=list,
+  EMPTY_TUPLE=tuple,
+)
 
 
 def _storage(reference, storage):
@@ -181,5 +212,6 @@ def _tensor(numbers, offset, shape, strides):
   if math.prod(shape) > len(numbers):  # repeats its numbers, which could be any amount of memory
     raise ValueError(f'a tensor of shape {shape} has only {len(numbers)} numbers')
   view = np.lib.stride_tricks.as_strided(
-      numbers[offset:], shape, [s * numbers.itemsize for s in strides], writeable=False)
+    numbers[offset:], shape, [s * numbers.itemsize for s in strides], writeable=False
+  )
   return np.array(view, numbers.dtype.newbyteorder('='))

@@ -4,12 +4,18 @@ They take features, logits or images and know no model and no network: a result 
 carry the name of the network that made them (vaegan_jax.features). Errors of all: ValueError for
 shapes that do not fit, NaN, too few examples, or images in an unknown range.
 """
+
 from vaegan_jax.metrics.attributes import AttributeSimilarity, attribute_similarity
 from vaegan_jax.metrics.density_coverage import DensityCoverage, density_coverage
 from vaegan_jax.metrics.diversity import diversity_ratio, within_class_distance
 from vaegan_jax.metrics.frechet_distance import (
-    FeatureStats, feature_stats, frechet_distance, frechet_distance_of_gaussians, frechet_distance_of_stats,
-    merge_stats)
+  FeatureStats,
+  feature_stats,
+  frechet_distance,
+  frechet_distance_of_gaussians,
+  frechet_distance_of_stats,
+  merge_stats,
+)
 from vaegan_jax.metrics.inception_score import class_probabilities, inception_score
 from vaegan_jax.metrics.kid import kid, kid_of_subsets
 from vaegan_jax.metrics.latents import active_units, kl_per_dimension

@@ -1,4 +1,5 @@
 """Attribute similarity of images generated for given attributes (Larsen et al. 2016, section 4.2)."""
+
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +25,19 @@ def attribute_similarity(wanted, predicted) -> AttributeSimilarity:
   wanted = arrays.numbers('wanted', wanted, 'attributes [N, A]', 2)
   predicted = arrays.numbers('predicted', predicted, 'attributes [N, S, A]', 3)
   if predicted.shape[::2] != wanted.shape:
-    raise ValueError(f'predicted has shape {list(predicted.shape)} for wanted {list(wanted.shape)}: '
-                     '[N, S, A] for [N, A] is needed, with equal N and A')
+    raise ValueError(
+      f'predicted has shape {list(predicted.shape)} for wanted {list(wanted.shape)}: '
+      '[N, S, A] for [N, A] is needed, with equal N and A'
+    )
   lengths = np.linalg.norm(wanted, axis=1)[:, None] * np.linalg.norm(predicted, axis=2)
   if not lengths.all():
-    raise ValueError('an attribute vector is all zeros and has no direction: give 0 and 1 as -1 and 1')
+    raise ValueError(
+      'an attribute vector is all zeros and has no direction: give 0 and 1 as -1 and 1'
+    )
   cosines = np.einsum('na,nsa->ns', wanted, predicted) / lengths
   errors = np.square(predicted - wanted[:, None]).sum(2).mean(0)
   return AttributeSimilarity(
-      float(cosines.max(1).mean()), float(errors.mean()),
-      float(errors.std(ddof=1)) if len(errors) > 1 else float('nan'))
+    float(cosines.max(1).mean()),
+    float(errors.mean()),
+    float(errors.std(ddof=1)) if len(errors) > 1 else float('nan'),
+  )

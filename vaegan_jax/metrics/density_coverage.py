@@ -1,4 +1,5 @@
 """Density and coverage of generated features by nearest neighbours (Naeem et al. 2020)."""
+
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,9 @@ from vaegan_jax.metrics import arrays, distances
 
 
 class DensityCoverage(NamedTuple):
-  density: float  # mean number of real balls that a fake is in, over k; 1 is that of real, more may be
+  density: (
+    float  # mean number of real balls that a fake is in, over k; 1 is that of real, more may be
+  )
   coverage: float  # share of real balls with a fake in them
 
 

@@ -1,4 +1,5 @@
 """Euclidean distances of features, in blocks of rows: memory for one block, not for [N, M, F]."""
+
 import numpy as np
 
 ENTRIES = 2**22  # of a block of distances: 32 MB in float64
@@ -23,8 +24,8 @@ def blocks(rows, columns):
   row_norms, column_norms = (np.einsum('nf,nf->n', x, x) for x in (rows, columns))
   for block in row_blocks(len(rows), len(columns)):
     norms = row_norms[block, None] + column_norms
-    squared = norms - 2. * (rows[block] @ columns.T)
-    squared[squared < ROUNDING * norms] = 0.
+    squared = norms - 2.0 * (rows[block] @ columns.T)
+    squared[squared < ROUNDING * norms] = 0.0
     yield block, np.sqrt(squared, out=squared)
 
 
@@ -32,6 +33,8 @@ def radii(points, k):
   """Distance [N] of each point [N, F] to its k-th nearest other point."""
   result = np.empty(len(points))
   for block, distance in blocks(points, points):
-    distance[np.arange(len(distance)), np.arange(block.start, block.stop)] = -1.  # itself comes first
+    distance[
+      np.arange(len(distance)), np.arange(block.start, block.stop)
+    ] = -1.0  # itself comes first
     result[block] = np.partition(distance, k, axis=1)[:, k]
   return result

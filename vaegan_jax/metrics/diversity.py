@@ -1,4 +1,5 @@
 """Diversity within a class: mean distance of two images, or of their features, of one class."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays, distances
@@ -30,13 +31,20 @@ def diversity_ratio(fake, fake_labels, real, real_labels, num_classes):
     distance[name] = within_class_distance(points, labels, num_classes)
     short = np.flatnonzero(np.isnan(distance[name]))
     if len(short):
-      raise ValueError(f'{name} has fewer than 2 examples of class {short[0]}'
-                       + f' and {len(short) - 1} others' * (len(short) > 1) + ': give more of them')
+      raise ValueError(
+        f'{name} has fewer than 2 examples of class {short[0]}'
+        + f' and {len(short) - 1} others' * (len(short) > 1)
+        + ': give more of them'
+      )
   if np.shape(fake)[1:] != np.shape(real)[1:]:
-    raise ValueError(f'fake has shape {list(np.shape(fake))} and real {list(np.shape(real))}: images of one '
-                     'size or features of one network are wanted')
+    raise ValueError(
+      f'fake has shape {list(np.shape(fake))} and real {list(np.shape(real))}: images of one '
+      'size or features of one network are wanted'
+    )
   if not distance['real'].all():
-    raise ValueError(f"all real examples of class {np.argmin(distance['real'])} are equal: there is no ratio")
+    raise ValueError(
+      f'all real examples of class {np.argmin(distance["real"])} are equal: there is no ratio'
+    )
   return distance['fake'] / distance['real']
 
 

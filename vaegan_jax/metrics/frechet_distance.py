@@ -6,6 +6,7 @@ Heusel et al. 2017, who call it FID when the features are the 2048 of the Incept
 on any other network's features it must be named after that network. Covariances are those of a
 sample (divided by N - 1). The value is biased upwards for few images: compare equal N only.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from vaegan_jax.metrics import arrays
 
 class FeatureStats(NamedTuple):
   """Sums over a set of features; add up those of parts of it by merge_stats."""
+
   count: int  # N
   mean: np.ndarray  # float64 [F]
   scatter: np.ndarray  # float64 [F, F], sum over the set of (f - mean)(f - mean)^T
@@ -43,7 +45,9 @@ def merge_stats(first: FeatureStats | None, second: FeatureStats) -> FeatureStat
   if first is None:
     return second
   if first.mean.shape != second.mean.shape:
-    raise ValueError(f'statistics of {len(first.mean)} and of {len(second.mean)} features cannot be added')
+    raise ValueError(
+      f'statistics of {len(first.mean)} and of {len(second.mean)} features cannot be added'
+    )
   count = first.count + second.count
   apart = second.mean - first.mean
   mean = first.mean + apart * (second.count / count)
@@ -68,17 +72,25 @@ def frechet_distance_of_gaussians(mean, covariance, other_mean, other_covariance
   With C = L L^T, tr (C C')^(1/2) is the sum of the singular values of L^T L'. Other than the root of
   the product, that is exact for singular covariances, those of fewer images than features.
   """
-  means = [arrays.numbers(n, m, 'a mean [F]', 1) for n, m in (('mean', mean), ('other_mean', other_mean))]
-  covariances = [arrays.numbers(n, c, 'a covariance [F, F]', 2) for n, c in (
-      ('covariance', covariance), ('other_covariance', other_covariance))]
+  means = [
+    arrays.numbers(n, m, 'a mean [F]', 1) for n, m in (('mean', mean), ('other_mean', other_mean))
+  ]
+  covariances = [
+    arrays.numbers(n, c, 'a covariance [F, F]', 2)
+    for n, c in (('covariance', covariance), ('other_covariance', other_covariance))
+  ]
   size = len(means[0])
   for array in (*means, *covariances):
     if set(array.shape) != {size}:
-      raise ValueError(f'an array of shape {list(array.shape)} does not fit a mean of {size} features')
+      raise ValueError(
+        f'an array of shape {list(array.shape)} does not fit a mean of {size} features'
+      )
   first, second = (_factor(c) for c in covariances)
-  cross = np.linalg.svd(first.T @ second, compute_uv=False).sum() if first.size and second.size else 0.
+  cross = (
+    np.linalg.svd(first.T @ second, compute_uv=False).sum() if first.size and second.size else 0.0
+  )
   traces = sum(np.trace(c) for c in covariances)
-  return float(max(0., np.square(means[0] - means[1]).sum() + traces - 2. * cross))
+  return float(max(0.0, np.square(means[0] - means[1]).sum() + traces - 2.0 * cross))
 
 
 def _factor(covariance):
@@ -88,7 +100,9 @@ def _factor(covariance):
     raise ValueError('a covariance is not symmetric')
   values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
   if values[0] < -1e-6 * scale:
-    raise ValueError(f'a covariance has the eigenvalue {values[0]:.3g}: it must not have negative ones')
+    raise ValueError(
+      f'a covariance has the eigenvalue {values[0]:.3g}: it must not have negative ones'
+    )
   # What rounding alone makes of a zero eigenvalue; its root would not be small.
-  kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.)
+  kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
   return vectors[:, kept] * np.sqrt(values[kept])

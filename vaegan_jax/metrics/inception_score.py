@@ -1,4 +1,5 @@
 """Inception-Score-like figure of generated images by any classifier (Salimans et al. 2016)."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays
@@ -20,8 +21,9 @@ def inception_score(probabilities, *, splits=10, seed=0) -> tuple[float, float]:
   """
   probabilities = arrays.probabilities('probabilities', probabilities)
   if not 1 <= splits <= len(probabilities) // 2:
-    raise ValueError(f'{len(probabilities)} images do not make {splits} splits of 2 or more: give '
-                     'fewer splits')
+    raise ValueError(
+      f'{len(probabilities)} images do not make {splits} splits of 2 or more: give fewer splits'
+    )
   if seed is not None:
     probabilities = np.random.default_rng(seed).permutation(probabilities)
   scores = [_score(part) for part in np.array_split(probabilities, splits)]

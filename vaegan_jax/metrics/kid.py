@@ -3,6 +3,7 @@
 Binkowski et al. 2018, who call it KID on the features of the Inception network. Unbiased, so that it
 may be negative, and its mean does not depend on the number of images.
 """
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays, distances
@@ -11,7 +12,9 @@ from vaegan_jax.metrics import arrays, distances
 def kid(real, fake) -> float:
   """Unbiased squared MMD of real [N, F] and fake [M, F], over all pairs, in blocks."""
   real, fake = arrays.feature_pair(real, fake)
-  return float(_within(real) + _within(fake) - 2. * _kernel_sum(real, fake) / (len(real) * len(fake)))
+  return float(
+    _within(real) + _within(fake) - 2.0 * _kernel_sum(real, fake) / (len(real) * len(fake))
+  )
 
 
 def kid_of_subsets(real, fake, *, num_subsets=100, subset_size=1000, seed=0) -> tuple[float, float]:
@@ -22,8 +25,10 @@ def kid_of_subsets(real, fake, *, num_subsets=100, subset_size=1000, seed=0) -> 
   """
   real, fake = arrays.feature_pair(real, fake)
   if not 2 <= subset_size <= min(len(real), len(fake)) or num_subsets < 1:
-    raise ValueError(f'{num_subsets} subsets of {subset_size} cannot be drawn from {len(real)} real and '
-                     f'{len(fake)} fake examples: give a smaller subset_size, at least 2')
+    raise ValueError(
+      f'{num_subsets} subsets of {subset_size} cannot be drawn from {len(real)} real and '
+      f'{len(fake)} fake examples: give a smaller subset_size, at least 2'
+    )
   rng = np.random.default_rng(seed)
   draw = lambda values: values[rng.choice(len(values), subset_size, replace=False)]
   values = [kid(draw(real), draw(fake)) for _ in range(num_subsets)]
@@ -32,12 +37,14 @@ def kid_of_subsets(real, fake, *, num_subsets=100, subset_size=1000, seed=0) -> 
 
 def _kernel_sum(rows, columns):
   """Sum of the kernel over all pairs of rows and columns."""
-  return sum(_cubed(rows[block] @ columns.T, rows.shape[1]).sum()
-             for block in distances.row_blocks(len(rows), len(columns)))
+  return sum(
+    _cubed(rows[block] @ columns.T, rows.shape[1]).sum()
+    for block in distances.row_blocks(len(rows), len(columns))
+  )
 
 
 def _cubed(products, num_features):
-  kernel = products / num_features + 1.
+  kernel = products / num_features + 1.0
   return kernel * kernel * kernel  # `**3` calls pow, ten times slower
 
 

@@ -1,10 +1,11 @@
 """What the latents of an encoder carry: active units, and the KL of each dimension."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays
 
 
-def active_units(mean, *, threshold=.01) -> int:
+def active_units(mean, *, threshold=0.01) -> int:
   """Number of latent dimensions whose posterior means [N, Z] vary over images by more than `threshold`.
 
   Variances about the mean over the N images, in squared units of z. Source: Burda et al. 2016 (the
@@ -22,9 +23,11 @@ def kl_per_dimension(mean, logvar):
   mean = arrays.features('mean', mean, at_least=1)
   logvar = arrays.features('logvar', logvar, at_least=1)
   if mean.shape != logvar.shape:
-    raise ValueError(f'mean has shape {list(mean.shape)} and logvar {list(logvar.shape)}: nothing is '
-                     'broadcast')
-  if logvar.max() > 700.:
-    raise ValueError(f'logvar reaches {logvar.max():.3g}, where the variance overflows: the encoder is '
-                     'broken')
-  return (.5 * (mean**2 + np.expm1(logvar) - logvar)).mean(0)
+    raise ValueError(
+      f'mean has shape {list(mean.shape)} and logvar {list(logvar.shape)}: nothing is broadcast'
+    )
+  if logvar.max() > 700.0:
+    raise ValueError(
+      f'logvar reaches {logvar.max():.3g}, where the variance overflows: the encoder is broken'
+    )
+  return (0.5 * (mean**2 + np.expm1(logvar) - logvar)).mean(0)

@@ -1,10 +1,11 @@
 """Modes of the data that a generator reaches, by the class that a classifier gives each sample."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays
 
 
-def mode_counts(classes, num_modes=None, *, confidence=0.):
+def mode_counts(classes, num_modes=None, *, confidence=0.0):
   """int64 [K]: samples in each mode, of `classes`, int [N] (with num_modes) or probabilities [N, K].
 
   Of probabilities the most likely class counts, if it has at least `confidence`; else the sample is
@@ -12,11 +13,15 @@ def mode_counts(classes, num_modes=None, *, confidence=0.):
   """
   if np.ndim(classes) == 1:
     if num_modes is None or confidence:
-      raise ValueError('labels need num_modes and know no confidence: give them, or probabilities [N, K]')
+      raise ValueError(
+        'labels need num_modes and know no confidence: give them, or probabilities [N, K]'
+      )
     return np.bincount(arrays.labels('classes', classes, num_modes), minlength=num_modes)
   probabilities = arrays.probabilities('classes', classes)
   if num_modes not in (None, probabilities.shape[1]):
-    raise ValueError(f'num_modes is {num_modes} for probabilities of {probabilities.shape[1]} classes')
+    raise ValueError(
+      f'num_modes is {num_modes} for probabilities of {probabilities.shape[1]} classes'
+    )
   sure = probabilities.max(1) >= confidence
   return np.bincount(probabilities.argmax(1)[sure], minlength=probabilities.shape[1])
 
@@ -37,7 +42,9 @@ def mode_kl(fake_counts, real_counts) -> float:
   """
   fake, real = _counts('fake_counts', fake_counts), _counts('real_counts', real_counts)
   if fake.shape != real.shape:
-    raise ValueError(f'{len(fake)} and {len(real)} modes: both must be counted with the same classes')
+    raise ValueError(
+      f'{len(fake)} and {len(real)} modes: both must be counted with the same classes'
+    )
   for name, counts in (('fake_counts', fake), ('real_counts', real)):
     if not counts.sum():
       raise ValueError(f'{name} are all zero: there is no histogram')
@@ -45,7 +52,7 @@ def mode_kl(fake_counts, real_counts) -> float:
   present = fake > 0
   if (real[present] == 0).any():
     return float('inf')
-  return float(max(0., (fake[present] * np.log(fake[present] / real[present])).sum()))
+  return float(max(0.0, (fake[present] * np.log(fake[present] / real[present])).sum()))
 
 
 def _counts(name, counts):

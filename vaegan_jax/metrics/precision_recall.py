@@ -1,4 +1,5 @@
 """Precision and recall of generated features by nearest neighbours (Kynkaanniemi et al. 2019)."""
+
 from typing import NamedTuple
 
 import numpy as np

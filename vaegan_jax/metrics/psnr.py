@@ -1,4 +1,5 @@
 """Peak signal-to-noise ratio of reconstructions."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays
@@ -14,4 +15,4 @@ def psnr(images, reference):
   images, reference = arrays.image_pair('images', images, 'reference', reference)
   error = np.square(images - reference).mean((1, 2, 3))
   with np.errstate(divide='ignore'):
-    return 10. * np.log10(255.**2 / error)
+    return 10.0 * np.log10(255.0**2 / error)

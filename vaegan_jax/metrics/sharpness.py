@@ -1,4 +1,5 @@
 """Sharpness of images, for which blur is too low and noise too high."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays

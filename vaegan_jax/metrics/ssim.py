@@ -1,10 +1,11 @@
 """Structural similarity of reconstructions (Wang et al. 2004)."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays
 
 WINDOW, SIGMA = 11, 1.5  # pixels
-C1, C2 = (.01 * 255.)**2, (.03 * 255.)**2
+C1, C2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
 
 
 def ssim(images, reference):
@@ -18,14 +19,19 @@ def ssim(images, reference):
   """
   images, reference = arrays.image_pair('images', images, 'reference', reference)
   if min(images.shape[1:3]) < WINDOW:
-    raise ValueError(f'images of {images.shape[1]} x {images.shape[2]} pixels are smaller than the window of '
-                     f'{WINDOW} x {WINDOW}: SSIM is not defined for them')
+    raise ValueError(
+      f'images of {images.shape[1]} x {images.shape[2]} pixels are smaller than the window of '
+      f'{WINDOW} x {WINDOW}: SSIM is not defined for them'
+    )
   mean, other = _local_mean(images), _local_mean(reference)
   variance = _local_mean(images**2) - mean**2
   other_variance = _local_mean(reference**2) - other**2
   covariance = _local_mean(images * reference) - mean * other
-  similarity = ((2. * mean * other + C1) * (2. * covariance + C2)
-                / ((mean**2 + other**2 + C1) * (variance + other_variance + C2)))
+  similarity = (
+    (2.0 * mean * other + C1)
+    * (2.0 * covariance + C2)
+    / ((mean**2 + other**2 + C1) * (variance + other_variance + C2))
+  )
   return similarity.mean((1, 2, 3))
 
 
@@ -37,7 +43,7 @@ def _local_mean(images):
 
 def _windows(size):
   """[size - 10, size]: a row for each position of the one-dimensional window."""
-  weights = np.exp(-.5 * (np.arange(WINDOW) - WINDOW // 2)**2 / SIGMA**2)
+  weights = np.exp(-0.5 * (np.arange(WINDOW) - WINDOW // 2) ** 2 / SIGMA**2)
   weights /= weights.sum()
   count = size - WINDOW + 1
   rows = np.zeros((count, size))

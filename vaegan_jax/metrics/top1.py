@@ -1,4 +1,5 @@
 """Accuracy of a classifier on images of known classes: whether samples are what was asked for."""
+
 import numpy as np
 
 from vaegan_jax.metrics import arrays

@@ -1,1 +1,5 @@
-"""The networks (flax.linen): larsen and bao, by paper; mlp, the toy; layers, their parts."""
+"""The networks of both papers; each module has Encoder, Generator, Discriminator, Classifier."""
+
+from vaegan_jax.networks import bao, larsen
+
+NETWORKS = dict(bao=bao, larsen=larsen)

@@ -8,6 +8,7 @@ tower, with batch norm in place of local response normalisation; and no dropout,
 taken in the pass that trains the classifier, where two random masks would put equal images apart
 in L_G. Smaller images drop halvings and doublings.
 """
+
 import functools
 from typing import Any
 
@@ -15,41 +16,52 @@ from flax import linen as nn
 from jax import lax
 import jax.numpy as jnp
 
-from vaegan_jax.networks import layers
+from vaegan_jax.networks import convolutions, layers
 
 # GoogLeNet's inception modules (recalled of Szegedy et al. 2015, Table 1): channels of the 1x1, of
 # reduction and 3x3, of reduction and 5x5, and after the pool.
 INCEPTION = {
-    '3a': (64, 96, 128, 16, 32, 32),
-    '3b': (128, 128, 192, 32, 96, 64),
-    '4a': (192, 96, 208, 16, 48, 64),
-    '4b': (160, 112, 224, 24, 64, 64),
-    '4c': (128, 128, 256, 24, 64, 64),
-    '4d': (112, 144, 288, 32, 64, 64),
-    '4e': (256, 160, 320, 32, 128, 128),
-    '5a': (256, 160, 320, 32, 128, 128),
-    '5b': (384, 192, 384, 48, 128, 128)}
+  '3a': (64, 96, 128, 16, 32, 32),
+  '3b': (128, 128, 192, 32, 96, 64),
+  '4a': (192, 96, 208, 16, 48, 64),
+  '4b': (160, 112, 224, 24, 64, 64),
+  '4c': (128, 128, 256, 24, 64, 64),
+  '4d': (112, 144, 288, 32, 64, 64),
+  '4e': (256, 160, 320, 32, 128, 128),
+  '5a': (256, 160, 320, 32, 128, 128),
+  '5b': (384, 192, 384, 48, 128, 128),
+}
 WHOLE = ('3a', '3b', 'pool', '4a', '4b', '4c', '4d', '4e', 'pool', '5a', '5b')
 # Stem and modules by image size, such that the last map has 4x4 pixels; small images have fewer
 # modules, which makes the program fast to compile.
 ENCODER = {
-    128: ('pool', 'conv', 'pool', *WHOLE),
-    64: ('conv', 'pool', *WHOLE),
-    32: ('conv', '3a', 'pool', '4a', 'pool', '5b'),
-    16: ('conv', 'pool', '4a')}
+  128: ('pool', 'conv', 'pool', *WHOLE),
+  64: ('conv', 'pool', *WHOLE),
+  32: ('conv', '3a', 'pool', '4a', 'pool', '5b'),
+  16: ('conv', 'pool', '4a'),
+}
 # AlexNet: channels, kernel, strides and whether a pool follows, of each convolution; units of its full
 # layers. Smaller images are kept to a last map of about 4x4 pixels.
-ALEXNET = ((96, 11, 4, True), (256, 5, 1, True), (384, 3, 1, False), (384, 3, 1, False), (256, 3, 1, True))
+ALEXNET = (
+  (96, 11, 4, True),
+  (256, 5, 1, True),
+  (384, 3, 1, False),
+  (384, 3, 1, False),
+  (256, 3, 1, True),
+)
 CLASSIFIER = {
-    128: (ALEXNET, 4096),
-    64: (((96, 7, 2, True), *ALEXNET[1:]), 4096),
-    32: (((96, 5, 1, True), *ALEXNET[1:]), 4096),
-    16: (((96, 5, 1, True), (256, 3, 1, True), (256, 3, 1, False)), 1024)}
+  128: (ALEXNET, 4096),
+  64: (((96, 7, 2, True), *ALEXNET[1:]), 4096),
+  32: (((96, 5, 1, True), *ALEXNET[1:]), 4096),
+  16: (((96, 5, 1, True), (256, 3, 1, True), (256, 3, 1, False)), 1024),
+}
 # Layers of stride 2: of the generator from 2x2 pixels up, of the discriminator down to 4x4.
 GENERATOR = {16: 3, 32: 4, 64: 5, 128: 6}
 DISCRIMINATOR = {16: 2, 32: 3, 64: 4, 128: 5}
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=layers.conv_of_linen, kernel_init=layers.dcgan_normal)
+Conv = functools.partial(
+  nn.Conv, conv_general_dilated=convolutions.conv_of_linen, kernel_init=layers.dcgan_normal
+)
 Dense = functools.partial(nn.Dense, kernel_init=layers.dcgan_normal)
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
@@ -66,13 +78,15 @@ def pool(x, strides=2):
     widths = [(missing // 2, missing - missing // 2) if a == axis else (0, 0) for a in range(4)]
     x = jnp.pad(x, widths, constant_values=-jnp.inf)
     last = strides * (count - 1)
-    x = functools.reduce(jnp.maximum, [
-        lax.slice_in_dim(x, i, i + last + 1, strides, axis) for i in range(3)])
+    x = functools.reduce(
+      jnp.maximum, [lax.slice_in_dim(x, i, i + last + 1, strides, axis) for i in range(3)]
+    )
   return x
 
 
 class ConvNorm(nn.Module):
   """Convolution without bias, batch norm, ReLU: [B, H / strides, W / strides, channels]."""
+
   channels: int
   kernel_size: int
   strides: int = 1
@@ -82,13 +96,21 @@ class ConvNorm(nn.Module):
   @nn.compact
   def __call__(self, x, train):
     k = self.kernel_size
-    h = Conv(self.channels, (k, k), self.strides, padding=k // 2, use_bias=False,
-             dtype=self.dtype, name='conv')(x)
+    h = Conv(
+      self.channels,
+      (k, k),
+      self.strides,
+      padding=k // 2,
+      use_bias=False,
+      dtype=self.dtype,
+      name='conv',
+    )(x)
     return nn.relu(layers.batch_norm(self, train, name='norm')(h))
 
 
 class Inception(nn.Module):
   """An inception module: its four branches side by side [B, H, W, sum of their channels]."""
+
   channels: tuple[int, ...]  # a row of INCEPTION
   dtype: Any = jnp.float32
   axis_name: str | None = None
@@ -96,23 +118,29 @@ class Inception(nn.Module):
   @nn.compact
   def __call__(self, x, train):
     conv = lambda channels, k, name, x: ConvNorm(
-        channels, k, dtype=self.dtype, axis_name=self.axis_name, name=name)(x, train)
+      channels, k, dtype=self.dtype, axis_name=self.axis_name, name=name
+    )(x, train)
     one, reduce_three, three, reduce_five, five, after_pool = self.channels
     # The three 1x1 convolutions of x are one, with their channels side by side: the same function.
     h = conv(one + reduce_three + reduce_five, 1, 'reduce', x)
-    return jnp.concatenate([
+    return jnp.concatenate(
+      [
         h[..., :one],
-        conv(three, 3, 'three', h[..., one:one + reduce_three]),
-        conv(five, 5, 'five', h[..., one + reduce_three:]),
-        conv(after_pool, 1, 'after_pool', pool(x, 1))], axis=-1)
+        conv(three, 3, 'three', h[..., one : one + reduce_three]),
+        conv(five, 5, 'five', h[..., one + reduce_three :]),
+        conv(after_pool, 1, 'after_pool', pool(x, 1)),
+      ],
+      axis=-1,
+    )
 
 
 class Encoder(nn.Module):
   """mean, logvar [B, Z] float32 of q(z|x, c): GoogLeNet, c merged at the last full layer."""
+
   image_size: int
   channels: int
   latent_size: int
-  width: float = 1.
+  width: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
@@ -138,9 +166,10 @@ class Encoder(nn.Module):
 
 class Generator(nn.Module):
   """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c, through 2x2 pixels."""
+
   image_size: int
   channels: int
-  width: float = 1.
+  width: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
@@ -155,7 +184,7 @@ class Generator(nn.Module):
     h = h.reshape(len(h), 2, 2, -1)
     up = functools.partial(layers.ConvTranspose, kernel_init=layers.dcgan_normal, dtype=self.dtype)
     rows = ((256, 3), (256, 3), (128, 5), (92, 5), (64, 5))  # channels and kernel
-    for i, (channels, k) in enumerate(rows[6 - doublings:]):
+    for i, (channels, k) in enumerate(rows[6 - doublings :]):
       h = up(scaled(channels), k, name=f'conv{i}')(h)
       h = nn.relu(layers.batch_norm(self, train, name=f'norm{i}')(h))
     return jnp.tanh(up(self.channels, 5, use_bias=True, name='image')(h).astype(jnp.float32))
@@ -167,9 +196,10 @@ class Discriminator(nn.Module):
   `conditional` (not in the paper) puts c beside the flattened map and a full layer of 1024 units on
   top, without which the logit would be a sum of a function of the image and one of c.
   """
+
   image_size: int
   channels: int
-  width: float = 1.
+  width: float = 1.0
   conditional: bool = False  # whether c is seen
   dtype: Any = jnp.float32
   axis_name: str | None = None
@@ -180,24 +210,31 @@ class Discriminator(nn.Module):
     layers.check_images(x, self.image_size, self.channels)
     h = x.astype(self.dtype)
     for i, channels in enumerate((64, 128, 256, 512, 1024)[:halvings]):
-      h = Conv(layers.scaled(channels, self.width), (5, 5), 2, padding=2, use_bias=i == 0,
-               dtype=self.dtype, name=f'conv{i}')(h)
+      h = Conv(
+        layers.scaled(channels, self.width),
+        (5, 5),
+        2,
+        padding=2,
+        use_bias=i == 0,
+        dtype=self.dtype,
+        name=f'conv{i}',
+      )(h)
       h = leaky_relu(layers.batch_norm(self, train, name=f'norm{i}')(h) if i else h)
     features = h.reshape(len(h), -1)
     if self.conditional:
       h = layers.with_condition(features, layers.required(c))
-      h = Dense(layers.scaled(1024, self.width), use_bias=False, dtype=self.dtype,
-                name='full')(h)
+      h = Dense(layers.scaled(1024, self.width), use_bias=False, dtype=self.dtype, name='full')(h)
       features = leaky_relu(layers.batch_norm(self, train, name='norm_full')(h))
     return Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features
 
 
 class Classifier(nn.Module):
   """Class logits [B, K] float32, and f_C [B, F]: the last full layer's input (AlexNet's fc7)."""
+
   image_size: int
   channels: int
   num_classes: int = 0
-  width: float = 1.
+  width: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
@@ -209,12 +246,19 @@ class Classifier(nn.Module):
       raise ValueError(f'num_classes={self.num_classes}: give the classifier at least one class')
     h = x.astype(self.dtype)
     for i, (channels, k, s, pooled) in enumerate(rows):
-      h = ConvNorm(layers.scaled(channels, self.width), k, s, self.dtype, self.axis_name,
-                   name=f'conv{i}')(h, train)
+      h = ConvNorm(
+        layers.scaled(channels, self.width), k, s, self.dtype, self.axis_name, name=f'conv{i}'
+      )(h, train)
       h = pool(h) if pooled else h
     h = h.reshape(len(h), -1)
     for i in range(2):
       # At 4096 inputs He's deviation is DCGAN's, nearly (0.022); at others 0.02 would be too small.
-      h = nn.relu(nn.Dense(layers.scaled(units, self.width), kernel_init=layers.he_normal,
-                           dtype=self.dtype, name=f'full{i}')(h))
+      h = nn.relu(
+        nn.Dense(
+          layers.scaled(units, self.width),
+          kernel_init=layers.he_normal,
+          dtype=self.dtype,
+          name=f'full{i}',
+        )(h)
+      )
     return Dense(self.num_classes, name='logits')(h.astype(jnp.float32)), h

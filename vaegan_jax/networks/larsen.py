@@ -5,30 +5,36 @@ image sizes have more or fewer layers of stride 2. Conditions enter as recalled 
 section 4.2 (LFW attributes): beside the input of the top full layer of encoder and discriminator,
 beside z in the generator.
 """
+
 import functools
 from typing import Any
 
 from flax import linen as nn
 import jax.numpy as jnp
 
-from vaegan_jax.networks import layers
+from vaegan_jax.networks import convolutions, layers
 
 STRIDED = {16: 2, 32: 3, 64: 3, 128: 4}  # layers of stride 2, by image size
 CONV, FULL = 1e-6, 1e-5  # epsilon of batch norm after convolutions and after full layers
 
 Conv = functools.partial(
-    nn.Conv, kernel_size=(5, 5), padding=2, kernel_init=layers.uniform_fan_in,
-    conv_general_dilated=layers.conv_of_linen)
+  nn.Conv,
+  kernel_size=(5, 5),
+  padding=2,
+  kernel_init=layers.uniform_fan_in,
+  conv_general_dilated=convolutions.conv_of_linen,
+)
 Dense = functools.partial(nn.Dense, kernel_init=layers.uniform_fan_in)
 
 
 class Encoder(nn.Module):
   """mean, logvar [B, Z] float32 of the posterior q(z|x, c)."""
+
   image_size: int
   channels: int
   latent_size: int
   units: int = 2048  # of the full layer: the paper's 2048; the authors' code has 1024
-  width: float = 1.
+  width: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
@@ -38,21 +44,28 @@ class Encoder(nn.Module):
     layers.check_images(x, self.image_size, self.channels)
     h = x.astype(self.dtype)
     for i, channels in enumerate((64, 128, 256, 256)[:strided]):
-      h = Conv(layers.scaled(channels, self.width), strides=2, use_bias=False, dtype=self.dtype,
-               name=f'conv{i}')(h)
+      h = Conv(
+        layers.scaled(channels, self.width),
+        strides=2,
+        use_bias=False,
+        dtype=self.dtype,
+        name=f'conv{i}',
+      )(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
     h = layers.with_condition(h.reshape(len(h), -1), c)
-    h = Dense(layers.scaled(self.units, self.width), use_bias=False, dtype=self.dtype,
-              name='full')(h)
+    h = Dense(layers.scaled(self.units, self.width), use_bias=False, dtype=self.dtype, name='full')(
+      h
+    )
     h = nn.relu(layers.batch_norm(self, train, FULL, name='norm_full')(h)).astype(jnp.float32)
     return Dense(self.latent_size, name='mean')(h), Dense(self.latent_size, name='logvar')(h)
 
 
 class Generator(nn.Module):
   """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c: the paper's decoder."""
+
   image_size: int
   channels: int
-  width: float = 1.
+  width: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
@@ -65,8 +78,9 @@ class Generator(nn.Module):
     h = nn.relu(layers.batch_norm(self, train, FULL, name='norm_full')(h))
     h = h.reshape(-1, base, base, channels)
     for i, channels in enumerate((256, 256, 128, 32)[-strided:]):
-      h = layers.ConvTranspose(layers.scaled(channels, self.width), 5, dtype=self.dtype,
-                               name=f'conv{i}')(h)
+      h = layers.ConvTranspose(
+        layers.scaled(channels, self.width), 5, dtype=self.dtype, name=f'conv{i}'
+      )(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
     return jnp.tanh(Conv(self.channels, dtype=self.dtype, name='image')(h).astype(jnp.float32))
 
@@ -76,9 +90,10 @@ class Discriminator(nn.Module):
 
   Dis_l is taken as in the authors' code, without bias, batch norm or ReLU (F = 16384 at 64x64).
   """
+
   image_size: int
   channels: int
-  width: float = 1.
+  width: float = 1.0
   conditional: bool = False  # whether c is seen
   dtype: Any = jnp.float32
   axis_name: str | None = None
@@ -90,8 +105,13 @@ class Discriminator(nn.Module):
     h = x.astype(self.dtype)
     h = nn.relu(Conv(layers.scaled(32, self.width), dtype=self.dtype, name='conv0')(h))
     for i, channels in enumerate((128, 256, 256, 256)[:strided], 1):
-      h = features = Conv(layers.scaled(channels, self.width), strides=2, use_bias=False,
-                          dtype=self.dtype, name=f'conv{i}')(h)
+      h = features = Conv(
+        layers.scaled(channels, self.width),
+        strides=2,
+        use_bias=False,
+        dtype=self.dtype,
+        name=f'conv{i}',
+      )(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
     h = h.reshape(len(h), -1)
     if self.conditional:

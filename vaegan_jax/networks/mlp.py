@@ -5,6 +5,7 @@ output, and the encoder, built alike, are our choice. Nothing is normalised. `un
 the plane that counts as 1 within a network: points are divided by it on the way in, multiplied on the
 way out.
 """
+
 import functools
 from typing import Any
 
@@ -19,6 +20,7 @@ Dense = functools.partial(nn.Dense, kernel_init=layers.lecun_normal)
 
 class Hidden(nn.Module):
   """[B, 64]: the last hidden layer, of x and c side by side."""
+
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -31,8 +33,9 @@ class Hidden(nn.Module):
 
 class Encoder(nn.Module):
   """mean, logvar [B, Z] float32 of q(z|x, c)."""
+
   latent_size: int
-  unit: float = 1.
+  unit: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None  # unused, here and below: the networks' common signature
 
@@ -44,19 +47,23 @@ class Encoder(nn.Module):
 
 class Generator(nn.Module):
   """Points [B, 2] float32, anywhere in the plane, from z [B, Z] and c."""
-  unit: float = 1.
+
+  unit: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
   def __call__(self, z, c, train):
-    return self.unit * Dense(2, name='point')(Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32))
+    return self.unit * Dense(2, name='point')(
+      Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32)
+    )
 
 
 class Discriminator(nn.Module):
   """logits [B] float32, and f_D [B, 64], the input of the last full layer."""
+
   conditional: bool = False  # whether c is seen
-  unit: float = 1.
+  unit: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 

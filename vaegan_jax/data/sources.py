@@ -3,6 +3,7 @@
 A source is found without decoding an image, so that what is wrong with a data set is said at once.
 TensorFlow is imported only while a TFDS set is read, which happens once: data.py keeps the images.
 """
+
 import functools
 import json
 import logging
@@ -38,6 +39,7 @@ class Source(NamedTuple):
 
 # --- Embedded: needs no network, no TensorFlow and no cache.
 
+
 def digits(split):
   """uint8 [N, 8, 8, 1] and int32 [N]: scikit-learn's handwritten digits, 0..16 scaled to 0..255.
 
@@ -45,8 +47,9 @@ def digits(split):
   """
   parts = {'train': slice(0, 1500), 'test': slice(1500, None), 'train+test': slice(None)}
   if split not in parts:
-    raise ValueError(f'digits has no split {split!r}: set --config.data.split to one of '
-                     f'{", ".join(parts)}')
+    raise ValueError(
+      f'digits has no split {split!r}: set --config.data.split to one of {", ".join(parts)}'
+    )
   try:
     from sklearn import datasets
   except ImportError as error:
@@ -59,46 +62,56 @@ def digits(split):
 # --- TensorFlow Datasets. To add a set: one line. Keys are the names of its features.
 
 TFDS_SETS = dict(
-    mnist=dict(label='label', border=32),
-    fashion_mnist=dict(label='label', border=32),
-    cifar10=dict(label='label'),
-    celeb_a=dict(attributes='attributes', crop=(40, 15, 148, 148)),  # Larsen et al.'s code
-    celeb_a64=dict(label='identity', attributes='attributes', download=False),  # cropped already
-    lfw=dict(label='label', crop=(50, 50, 150, 150)),  # Larsen et al.'s code
-    lfw64=dict(label='label', attributes='attributes', only='has_attributes', download=False),
-    stl10=dict(label='label'),  # 'unlabelled' has no classes
-    oxford_flowers102=dict(label='label'),  # Bao et al. crop to masks, which TFDS does not have
-    caltech_birds2011=dict(label='label'))  # Bao et al.: "original images", no bounding boxes
+  mnist=dict(label='label', border=32),
+  fashion_mnist=dict(label='label', border=32),
+  cifar10=dict(label='label'),
+  celeb_a=dict(attributes='attributes', crop=(40, 15, 148, 148)),  # Larsen et al.'s code
+  celeb_a64=dict(label='identity', attributes='attributes', download=False),  # cropped already
+  lfw=dict(label='label', crop=(50, 50, 150, 150)),  # Larsen et al.'s code
+  lfw64=dict(label='label', attributes='attributes', only='has_attributes', download=False),
+  stl10=dict(label='label'),  # 'unlabelled' has no classes
+  oxford_flowers102=dict(label='label'),  # Bao et al. crop to masks, which TFDS does not have
+  caltech_birds2011=dict(label='label'),
+)  # Bao et al.: "original images", no bounding boxes
 
 
 def tfds_source(name, split, data_dir, download):
   """The Source of a split (or train+test, train[:50%]) of a prepared TFDS set; see load."""
   from etils import epath  # local folders and gs://
+
   spec = TFDS_SETS[name]
   home = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   root = epath.Path(home).expanduser()
   folder = _prepared(root / name)
   if folder is None and download:
     if not spec.get('download', True):
-      raise ValueError(f'nothing downloads {name}: write it into {root} with TFDS\'s '
-                       'store_as_tfds_dataset, and set --config.data.download=False')
+      raise ValueError(
+        f"nothing downloads {name}: write it into {root} with TFDS's "
+        'store_as_tfds_dataset, and set --config.data.download=False'
+      )
     _download(name, root)
     folder = _prepared(root / name)
   if folder is None:
     found = sorted({p.parent.parent.name for p in root.glob('*/*/dataset_info.json')})
-    fetch = ('set --config.data.download=True to have TFDS fetch it, ' if spec.get('download', True)
-             else '')
+    fetch = (
+      'set --config.data.download=True to have TFDS fetch it, '
+      if spec.get('download', True)
+      else ''
+    )
     raise ValueError(
-        f'the data set {name} is not in {root} (looked for {root / name}/<version>/'
-        f'dataset_info.json; found there: {", ".join(found) or "no data set"}): {fetch}set '
-        f'--config.data.data_dir to the folder that holds {name}/, or use your own images with '
-        '--config.data.name=folder and --config.data.path')
+      f'the data set {name} is not in {root} (looked for {root / name}/<version>/'
+      f'dataset_info.json; found there: {", ".join(found) or "no data set"}): {fetch}set '
+      f'--config.data.data_dir to the folder that holds {name}/, or use your own images with '
+      '--config.data.name=folder and --config.data.path'
+    )
   info = (folder / 'dataset_info.json').read_text()
   splits = [s['name'] for s in json.loads(info)['splits']]
   for part in split.split('+'):
     if part.split('[')[0] not in [*splits, 'all']:
-      raise ValueError(f'{name} has no split {part!r}: set --config.data.split to one of '
-                       f'{", ".join(splits)}, a part such as {splits[0]}[:90%], or a sum with +')
+      raise ValueError(
+        f'{name} has no split {part!r}: set --config.data.split to one of '
+        f'{", ".join(splits)}, a part such as {splits[0]}[:90%], or a sum with +'
+      )
   files = sorted((p.name, p.stat().length, p.stat().mtime) for p in folder.iterdir())
   read = functools.partial(_read_tfds, str(folder), split, spec)
   identity = ['tfds', str(folder), split, files, sorted(spec.items()), info]
@@ -109,8 +122,12 @@ def _prepared(folder):
   """The newest version of a prepared set without configs, or of its default or only config."""
   if not folder.is_dir():
     return None
-  found = [p.parent for pattern in ('*/dataset_info.json', '*/*/dataset_info.json')
-           for p in folder.glob(pattern) if re.fullmatch(r'\d+\.\d+\.\d+', p.parent.name)]
+  found = [
+    p.parent
+    for pattern in ('*/dataset_info.json', '*/*/dataset_info.json')
+    for p in folder.glob(pattern)
+    if re.fullmatch(r'\d+\.\d+\.\d+', p.parent.name)
+  ]
   configs = {'' if p.parent == folder else p.parent.name for p in found}
   if not configs:
     return None
@@ -118,8 +135,9 @@ def _prepared(folder):
   if config not in ('', 'default') and len(configs) > 1:
     raise ValueError(f'{folder} holds the configs {", ".join(sorted(configs))}: keep one of them')
   home = folder / config if config else folder
-  return max((p for p in found if p.parent == home),
-             key=lambda p: [int(x) for x in p.name.split('.')])
+  return max(
+    (p for p in found if p.parent == home), key=lambda p: [int(x) for x in p.name.split('.')]
+  )
 
 
 def _tensorflow_datasets():
@@ -129,8 +147,10 @@ def _tensorflow_datasets():
     import tensorflow as tf
     import tensorflow_datasets as tfds
   except ImportError as error:
-    raise ValueError(f'reading TFDS sets needs tensorflow and tensorflow-datasets ({error}): '
-                     'pip install "vaegan_jax[data]"') from error
+    raise ValueError(
+      f'reading TFDS sets needs tensorflow and tensorflow-datasets ({error}): '
+      'pip install "vaegan_jax[data]"'
+    ) from error
   # A warning of TFDS about itself, ten times for a set with attributes.
   logging.getLogger('absl').addFilter(lambda r: 'FeatureConnector.dtype' not in str(r.msg))
   for kind in ('GPU', 'TPU'):
@@ -147,9 +167,10 @@ def _download(name, root):
     tfds.builder(name, data_dir=str(root)).download_and_prepare()
   except Exception as error:  # of the network, of checksums, of quotas, of the disk
     raise ValueError(
-        f'TFDS could not fetch {name} into {root} ({type(error).__name__}: {error}): try again '
-        'later (CelebA\'s host has a daily quota), or prepare it on another machine and copy '
-        f'{root / name} here') from error
+      f'TFDS could not fetch {name} into {root} ({type(error).__name__}: {error}): try again '
+      "later (CelebA's host has a daily quota), or prepare it on another machine and copy "
+      f'{root / name} here'
+    ) from error
 
 
 def _read_tfds(folder, split, spec):
@@ -160,30 +181,39 @@ def _read_tfds(folder, split, spec):
   keys = [spec[k] for k in ('label', 'attributes', 'only') if k in spec]
   missing = [k for k in ['image', *keys] if k not in features]
   if missing:
-    raise ValueError(f'the data set in {folder} has no feature {missing[0]!r}; it has '
-                     f'{", ".join(sorted(features))}')
+    raise ValueError(
+      f'the data set in {folder} has no feature {missing[0]!r}; it has '
+      f'{", ".join(sorted(features))}'
+    )
   label = features[spec['label']] if 'label' in spec else None
   names = sorted(features[spec['attributes']]) if 'attributes' in spec else None
   classes = list(label.names) if isinstance(label, tfds.features.ClassLabel) else None
   try:
     count = builder.info.splits[split].num_examples
     rows = builder.as_dataset(
-        split=split, shuffle_files=False,
-        decoders=tfds.decode.PartialDecoding({k: True for k in ['image', *keys]},
-                                             {'image': tfds.decode.SkipDecoding()}),
-        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False))
+      split=split,
+      shuffle_files=False,
+      decoders=tfds.decode.PartialDecoding(
+        {k: True for k in ['image', *keys]}, {'image': tfds.decode.SkipDecoding()}
+      ),
+      read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
     batches = rows.batch(256).prefetch(2).as_numpy_iterator()
   except Exception as error:  # a split that cannot be parsed, a format that tf.data cannot read
-    raise ValueError(f'TFDS cannot read the split {split!r} in {folder} '
-                     f'({type(error).__name__}: {error})') from error
+    raise ValueError(
+      f'TFDS cannot read the split {split!r} in {folder} ({type(error).__name__}: {error})'
+    ) from error
 
   def examples():
     number = 0
     try:
       for batch in batches:
         labels = batch[spec['label']] if label else [None] * len(batch['image'])
-        attributes = (np.stack([batch[spec['attributes']][k] for k in names], 1).astype(np.uint8)
-                      if names else labels)
+        attributes = (
+          np.stack([batch[spec['attributes']][k] for k in names], 1).astype(np.uint8)
+          if names
+          else labels
+        )
         wanted = batch[spec['only']] if 'only' in spec else [True] * len(labels)
         for i, encoded in enumerate(batch['image']):
           if wanted[i]:
@@ -191,7 +221,9 @@ def _read_tfds(folder, split, spec):
             yield Example(f'{split} {number + i}', encoded, value, attributes[i])
         number += len(labels)
     except Exception as error:  # tf.errors.DataLossError and its like
-      raise ValueError(f'{folder} is damaged after example {number} of {split} '
-                       f'({type(error).__name__}: {error}): prepare it anew') from error
+      raise ValueError(
+        f'{folder} is damaged after example {number} of {split} '
+        f'({type(error).__name__}: {error}): prepare it anew'
+      ) from error
 
   return Content(count, examples(), classes, names)

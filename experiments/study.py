@@ -2,18 +2,17 @@
 
 Each run has a workdir of its own and goes on where it stopped, so a study does, too.
 """
+
 import importlib
 import json
 import pathlib
 
 import numpy as np
 
-from vaegan_jax import build
-from vaegan_jax import checkpoint
-from vaegan_jax import evaluate
-from vaegan_jax import images
-from vaegan_jax import sample
-from vaegan_jax import train
+from vaegan_jax import build, checkpoint, configs, evaluate, files, images, sample
+from vaegan_jax.configs import base
+from vaegan_jax.runs import train
+from vaegan_jax.settings import with_settings
 
 
 def config_of(data, method, seed, settings):
@@ -21,13 +20,12 @@ def config_of(data, method, seed, settings):
 
   Where `steps` is set and `first.steps` is not, a first phase gets half of them.
   """
-  if not pathlib.Path('configs', f'{data}.py').exists():
-    known = sorted(p.stem for p in pathlib.Path('configs').glob('*.py') if p.stem not in ('base', '__init__'))
-    raise ValueError(f'--data={data}: there is no configs/{data}.py here; known: {", ".join(known)}')
-  config = importlib.import_module(f'configs.{data}').get_config(method)
-  config = build.with_settings(config, dict(settings, seed=seed))
+  if data not in configs.NAMES:
+    raise ValueError(f'--data={data}: there is no such config; known: {", ".join(configs.NAMES)}')
+  config = importlib.import_module(f'vaegan_jax.configs.{data}').get_config(method)
+  config = with_settings(config, dict(settings, seed=seed))
   if 'steps' in settings and 'first.steps' not in settings:
-    config = importlib.import_module('configs.base').halved_first_phase(config)
+    config = base.halved_first_phase(config)
   return config
 
 
@@ -38,7 +36,9 @@ def trained(config, workdir, say=print):
     code = train.train(config, str(workdir), say=say)
     if code:
       raise SystemExit(code)  # stopped by a signal, after saving
-  train.check_same(config, checkpoint.manifest(workdir, config.steps)['config'], f'{workdir} is a run')
+  train.check_same(
+    config, checkpoint.manifest(workdir, config.steps)['config'], f'{workdir} is a run'
+  )
   return sample.restore(workdir, config.steps)
 
 
@@ -66,14 +66,16 @@ def figures(data, methods, seeds, settings, workdir, *, n=1000, judge_steps=2000
       seen = build.dataset(config)
       real = build.dataset(config, config.data.held_out) if config.data.held_out else seen
       results[name].append(dict(evaluate.evaluate(model, judges, real, seen, n=n), asked=asked))
-      checkpoint.write_json(path, results[name][-1])
+      files.write_json(path, results[name][-1])
   return results
 
 
 def mean_and_spread(results, group, figure):
   """(mean, standard deviation) over seeds of one figure; the deviation of one seed is NaN."""
   values = [r[group][figure] for r in results if figure in r.get(group, {})]
-  return (np.mean(values) if values else np.nan), (np.std(values, ddof=1) if len(values) > 1 else np.nan)
+  return (np.mean(values) if values else np.nan), (
+    np.std(values, ddof=1) if len(values) > 1 else np.nan
+  )
 
 
 def table(results, columns):
@@ -87,7 +89,11 @@ def table(results, columns):
     cells = []
     for _, group, figure, form in columns:
       mean, spread = mean_and_spread(rows, group, figure)
-      cells.append('' if np.isnan(mean) else f'{mean:{form}}' + ('' if np.isnan(spread) else f' ± {spread:{form}}'))
+      cells.append(
+        ''
+        if np.isnan(mean)
+        else f'{mean:{form}}' + ('' if np.isnan(spread) else f' ± {spread:{form}}')
+      )
     yield f'| {name} | ' + ' | '.join(cells) + ' |'
 
 
@@ -96,7 +102,7 @@ def write(workdir, results, columns, say=print):
   lines = list(table(results, columns))
   say('\n'.join(lines))
   pathlib.Path(workdir, 'table.md').write_text('\n'.join(lines) + '\n')
-  checkpoint.write_json(pathlib.Path(workdir) / 'table.json', results)
+  files.write_json(pathlib.Path(workdir) / 'table.json', results)
   say(f'saved in {workdir}: table.md and table.json')
 
 
@@ -120,4 +126,7 @@ def picture(workdir, methods, *, mode='samples', rows=2, seed=0):
       names += ([] if names else ['originals']) + [name]
   scale = max(1, 64 // model.config['data']['image_size'])
   grid = images.grid(np.concatenate(blocks), columns, scale=scale)
-  images.save_png(pathlib.Path(workdir) / f'{mode}.png', images.captioned(grid, [name.replace('_', ' ') for name in names]))
+  files.save_png(
+    pathlib.Path(workdir) / f'{mode}.png',
+    images.captioned(grid, [name.replace('_', ' ') for name in names]),
+  )

@@ -1,9 +1,10 @@
 """The run: step, log, show, save. Stopped at any moment, the same call goes on.
 
-    WORKDIR/config.json, metrics.jsonl, tensorboard/    what was run, and its curves
-    WORKDIR/samples/, reconstructions/                  PNG grids, by step
-    WORKDIR/checkpoints/                                see checkpoint.py
+WORKDIR/config.json, metrics.jsonl, tensorboard/    what was run, and its curves
+WORKDIR/samples/, reconstructions/                  PNG grids, by step
+WORKDIR/checkpoints/                                see checkpoint.py
 """
+
 import collections
 import contextlib
 import fcntl
@@ -18,17 +19,15 @@ import jax
 import numpy as np
 import tensorboardX
 
-from vaegan_jax import build
-from vaegan_jax import checkpoint
-from vaegan_jax import data as datasets
-from vaegan_jax import images
-from vaegan_jax import sample
-from vaegan_jax import step as stepping
+from vaegan_jax import build, checkpoint, data, files, images, sample, settings
+from vaegan_jax.step import TrainState, next_phase
 
 POPULATION = 'population.json'  # of a folder of several runs, see population.py
 SKIPS = 10  # steps in a row without finite gradients that end a run
 AHEAD = 2  # dispatches to the devices that may be unfinished: more would only put off what a signal asks for
-AGREE_EVERY = 10  # dispatches between two moments when the hosts of a run ask each other for signals
+AGREE_EVERY = (
+  10  # dispatches between two moments when the hosts of a run ask each other for signals
+)
 SHOWN = 64  # images in a grid without classes
 
 
@@ -46,8 +45,12 @@ def train(config, workdir, *, strict=False, say=print):
   workdir = pathlib.Path(workdir).absolute()
   build.check(config)
   dataset = build.dataset(config)
-  datasets.check(dataset, batch_size=config.batch_size, condition=config.data.condition,
-                 process_count=jax.process_count())
+  data.check(
+    dataset,
+    batch_size=config.batch_size,
+    condition=config.data.condition,
+    process_count=jax.process_count(),
+  )
   build.check_memory(config, dataset)
   shown = build.dataset(config, config.data.held_out) if config.data.held_out else dataset
   with claimed(workdir):
@@ -71,8 +74,10 @@ def claimed(workdir):
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
       lock.seek(0)
-      raise ValueError(f'--workdir={workdir} is in use by {lock.read().strip() or "another run"}: '
-                       'wait for it, stop it, or give this run another workdir') from e
+      raise ValueError(
+        f'--workdir={workdir} is in use by {lock.read().strip() or "another run"}: '
+        'wait for it, stop it, or give this run another workdir'
+      ) from e
     lock.truncate(0)
     lock.write(f'process {os.getpid()} on {socket.gethostname()}')
     lock.flush()
@@ -81,8 +86,10 @@ def claimed(workdir):
 
 def check_same(config, then, what):
   """None, or ValueError where the config `then` makes another run than `config`."""
-  if differ := build.differences(config, then):
-    raise ValueError(f'{what} of another config. Give another workdir, or set back:\n  ' + '\n  '.join(differ[:10]))
+  if differ := settings.differences(config, then):
+    raise ValueError(
+      f'{what} of another config. Give another workdir, or set back:\n  ' + '\n  '.join(differ[:10])
+    )
 
 
 def begin(config, workdir, strict, start=None):
@@ -93,7 +100,7 @@ def begin(config, workdir, strict, start=None):
   start = start_of(config, workdir, strict, start)
   if jax.process_index() == 0:
     checkpoint.set_aside(workdir, start)
-    checkpoint.write_json(workdir / 'config.json', build.to_dict(config))
+    files.write_json(workdir / 'config.json', settings.to_dict(config))
     forget(workdir / 'metrics.jsonl', start)
   checkpoint.barrier('begin')
   return start
@@ -106,30 +113,40 @@ def start_of(config, workdir, strict, start=None):
   """
   path = workdir / 'config.json'
   if (workdir / POPULATION).exists():
-    raise ValueError(f'{workdir} is the folder of a population: name that of one of its members, or another')
+    raise ValueError(
+      f'{workdir} is the folder of a population: name that of one of its members, or another'
+    )
   if path.exists():
     try:
       then = json.loads(path.read_text())
     except ValueError as e:
-      raise ValueError(f'{path} cannot be read ({e}): is {workdir} a run\'s workdir?') from e
+      raise ValueError(f"{path} cannot be read ({e}): is {workdir} a run's workdir?") from e
     if not isinstance(then, dict):
-      raise ValueError(f'{path} holds no config: is {workdir} a run\'s workdir?')
+      raise ValueError(f"{path} holds no config: is {workdir} a run's workdir?")
     if checkpoint.steps(workdir):  # else nothing was saved that another config could spoil
       check_same(config, then, f'--workdir={workdir} holds a run')
   start = (checkpoint.newest(workdir, strict=strict) or 0) if start is None else start
   if start:
-    check_same(config, checkpoint.manifest(workdir, start)['config'], f'checkpoint {start} of {workdir} is')
+    check_same(
+      config, checkpoint.manifest(workdir, start)['config'], f'checkpoint {start} of {workdir} is'
+    )
   for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
     if (workdir / name).exists() and not (workdir / name).is_dir():
       raise ValueError(f'{workdir / name} is no folder: move it away, or give another workdir')
-  if not start and any(p.is_dir() and p.name.isdigit() for p in (workdir / checkpoint.FOLDER).glob('*')):
+  if not start and any(
+    p.is_dir() and p.name.isdigit() for p in (workdir / checkpoint.FOLDER).glob('*')
+  ):
     finished = [p.name for p in (workdir / checkpoint.FOLDER).glob('*/commit_success.txt')]
     if len(finished) > 1:  # one may be a save that was killed before its manifest
-      raise ValueError(f'{workdir / checkpoint.FOLDER} has checkpoints without their manifests (N.json): put those back, '
-                       'or give another workdir')
+      raise ValueError(
+        f'{workdir / checkpoint.FOLDER} has checkpoints without their manifests (N.json): put those back, '
+        'or give another workdir'
+      )
   if start % config.steps_per_dispatch:
-    raise ValueError(f'{workdir} is at step {start}, which is no multiple of --config.steps_per_dispatch='
-                     f'{config.steps_per_dispatch}: set that to a divisor of {start}, such as 1')
+    raise ValueError(
+      f'{workdir} is at step {start}, which is no multiple of --config.steps_per_dispatch='
+      f'{config.steps_per_dispatch}: set that to a divisor of {start}, such as 1'
+    )
   if start > config.steps:
     raise ValueError(f'{workdir} is at step {start} already: set --config.steps to more than that')
   return start
@@ -138,11 +155,13 @@ def start_of(config, workdir, strict, start=None):
 def forget(path, step):
   """Drops the lines of a log that are later than `step`, and a last line that was cut off."""
   if path.exists():
+
     def kept(line):
       try:
         return line.endswith('\n') and json.loads(line)['step'] <= step
       except (ValueError, KeyError, TypeError):
         return False
+
     part = path.with_suffix('.part')
     part.write_text(''.join(filter(kept, path.read_text(errors='replace').splitlines(True))))
     os.replace(part, path)
@@ -161,8 +180,10 @@ def run(config, workdir, dataset, shown, start, say):
   else:
     state = init(key)
   count = sum(a.size for a in jax.tree.leaves(state.params))
-  say(f'{dataset.name}: {len(dataset.images):,} images; {count:,} parameters; {jax.device_count()} '
-      f'{jax.devices()[0].platform} device(s). Compiling the step, which can take a minute the first time')
+  say(
+    f'{dataset.name}: {len(dataset.images):,} images; {count:,} parameters; {jax.device_count()} '
+    f'{jax.devices()[0].platform} device(s). Compiling the step, which can take a minute the first time'
+  )
   with stop_signals() as signals, reporting(config, workdir, about, shown, start, say) as report:
     for before, phase in zip([None, *phases], phases):
       if start >= phase.until:
@@ -170,7 +191,7 @@ def run(config, workdir, dataset, shown, start, say):
       if before and start == before.until:
         kept = ' and '.join(phase.model.frozen)
         say(f'step {start}: {config.method_name} begins, with the {kept} as it is now')
-        state = stepping.next_phase(init(key), state, phase.model.frozen)
+        state = next_phase(init(key), state, phase.model.frozen)
       state = phase.parallel.put_state(state)
       with contextlib.closing(build.feed(config, dataset, start, phase.parallel)) as batches:
         flying, each = collections.deque(), config.steps_per_dispatch
@@ -191,8 +212,11 @@ def run(config, workdir, dataset, shown, start, say):
 
 def restored(workdir, step, init, key, at_rest):
   """The state of a checkpoint, at rest, as init(key) begins."""
-  like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest), vars(jax.eval_shape(init, key)))
-  return stepping.TrainState(**checkpoint.load(workdir, step, like))
+  like = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest),
+    vars(jax.eval_shape(init, key)),
+  )
+  return TrainState(**checkpoint.load(workdir, step, like))
 
 
 def same_data(workdir, step, about):
@@ -200,8 +224,10 @@ def same_data(workdir, step, about):
   then = checkpoint.manifest(workdir, step)['about']['names']
   if then != about['names']:
     other = sorted(set(then) ^ set(about['names']))
-    raise ValueError(f'{workdir} was trained on {len(then)} classes or attributes, the data has {len(about["names"])} '
-                     f'now ({", ".join(map(str, other[:10])) or "in another order"}): give back the data that it had, or another workdir')
+    raise ValueError(
+      f'{workdir} was trained on {len(then)} classes or attributes, the data has {len(about["names"])} '
+      f'now ({", ".join(map(str, other[:10])) or "in another order"}): give back the data that it had, or another workdir'
+    )
 
 
 @contextlib.contextmanager
@@ -213,7 +239,10 @@ def stop_signals():
     if got:
       os._exit(128 + number)
     got.append(number)
-    os.write(2, b'stopping: this step is finished and saved first (a second signal ends at once, unsaved)\n')
+    os.write(
+      2,
+      b'stopping: this step is finished and saved first (a second signal ends at once, unsaved)\n',
+    )
 
   before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
   try:
@@ -230,6 +259,7 @@ def stop_asked(signals, dispatch):
   if dispatch % AGREE_EVERY:
     return False
   from jax.experimental import multihost_utils
+
   everyones = multihost_utils.process_allgather(np.asarray(signals[0] if signals else 0))
   if everyones.any() and not signals:
     signals.append(int(everyones.max()))
@@ -241,7 +271,11 @@ def reporting(config, workdir, about, shown, start, say):
   """report(step, state, terms, phase, stopping): what a step leaves in the workdir and on the screen."""
   first = jax.process_index() == 0
   log = open(workdir / 'metrics.jsonl', 'a') if first else None
-  board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=start + 1) if first else None
+  board = (
+    tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=start + 1)
+    if first
+    else None
+  )
   saving, clock = [], [time.monotonic(), start, False]
 
   def finish_save():
@@ -250,17 +284,30 @@ def reporting(config, workdir, about, shown, start, say):
 
   def save(step, state):
     finish_save()
-    saving.append(checkpoint.save(workdir, step, state, keep=config.keep_checkpoints,
-                                  config=build.to_dict(config), about=about))
+    saving.append(
+      checkpoint.save(
+        workdir,
+        step,
+        state,
+        keep=config.keep_checkpoints,
+        config=settings.to_dict(config),
+        about=about,
+      )
+    )
 
   def speak(step, phase, state, terms):
     seconds, rate = time.monotonic() - clock[0], None
     if clock[2]:  # the first stretch holds the compilation
       rate = (step - clock[1]) * config.batch_size / seconds
     clock[:] = time.monotonic(), step, True
-    left = f'{rate:.0f} images/s, {duration((config.steps - step) * config.batch_size / rate)} left' if rate \
-        else f'{seconds:.1f} s with compilation'
-    say(f'step {step}/{config.steps}  {left}  ' + '  '.join(f'{k} {v:.4g}' for k, v in terms.items()))
+    left = (
+      f'{rate:.0f} images/s, {duration((config.steps - step) * config.batch_size / rate)} left'
+      if rate
+      else f'{seconds:.1f} s with compilation'
+    )
+    say(
+      f'step {step}/{config.steps}  {left}  ' + '  '.join(f'{k} {v:.4g}' for k, v in terms.items())
+    )
     record(log, board, step, rate, terms)
 
   def report(step, state, terms, phase, stopping):
@@ -269,15 +316,18 @@ def reporting(config, workdir, about, shown, start, say):
       finish_save()  # raises here what went wrong with it
     if due(step, config.log_every_steps) or last or step == start + config.steps_per_dispatch:
       terms = phase.parallel.take_terms(terms)
-      skipped = int(np.max(jax.device_get(jax.tree.map(lambda a: a.addressable_data(0), state.skipped))))
+      skipped = int(
+        np.max(jax.device_get(jax.tree.map(lambda a: a.addressable_data(0), state.skipped)))
+      )
       if first:
         speak(step, phase, state, terms)
       if skipped >= SKIPS or skipped and last:
         bad = [k for k, v in terms.items() if not np.isfinite(v)]
         raise FloatingPointError(
-            f'step {step}: gradients or parameters have not been finite for {skipped} steps ({", ".join(bad)}). Nothing of '
-            'them entered the state. Go on, from the last checkpoint if there is one, with a smaller '
-            '--config.optimizer.learning_rate; or begin in another workdir with --config.optimizer.clip_norm=1')
+          f'step {step}: gradients or parameters have not been finite for {skipped} steps ({", ".join(bad)}). Nothing of '
+          'them entered the state. Go on, from the last checkpoint if there is one, with a smaller '
+          '--config.optimizer.learning_rate; or begin in another workdir with --config.optimizer.clip_norm=1'
+        )
     show = due(step, config.sample_every_steps) or last
     keep = due(step, config.save_every_steps) or stopping or step == phase.until
     if show or keep:
@@ -320,7 +370,9 @@ def trained(config, about, state, step):
   """The Trained model of a state at rest, on this host's first device."""
   networks, _ = build.makers(config, about['size'])
   weights = jax.tree.map(lambda a: a.addressable_data(0), {k: state.ema[k] for k in networks})
-  return sample.Trained(networks, weights, config.network.latent_size, about, step, build.to_dict(config))
+  return sample.Trained(
+    networks, weights, config.network.latent_size, about, step, settings.to_dict(config)
+  )
 
 
 def pictures(config, workdir, model, shown, board):
@@ -332,11 +384,16 @@ def pictures(config, workdir, model, shown, board):
   if 'encoder' in model.networks:
     at = np.linspace(0, len(shown.images) - 1, min(len(shown.images), SHOWN // 2)).astype(int)
     originals = np.asarray(shown.images[at])
-    given = dict(none={}, label=dict(labels=None if shown.labels is None else shown.labels[at]),
-                 attributes=dict(attributes=None if shown.attributes is None else shown.attributes[at]))
+    given = dict(
+      none={},
+      label=dict(labels=None if shown.labels is None else shown.labels[at]),
+      attributes=dict(attributes=None if shown.attributes is None else shown.attributes[at]),
+    )
     again = model.reconstruct(originals, **given[model.about['condition']])
     grids['reconstructions'] = images.reconstruction_grid(originals, again, scale=scale)
   for name, grid in grids.items():
     (workdir / name).mkdir(exist_ok=True)
-    images.save_png(workdir / name / f'step_{model.step:08d}.png', grid)
-    board.add_image(name, grid, model.step, dataformats='HWC' if grid.ndim == 3 and grid.shape[2] == 3 else 'HW')
+    files.save_png(workdir / name / f'step_{model.step:08d}.png', grid)
+    board.add_image(
+      name, grid, model.step, dataformats='HWC' if grid.ndim == 3 and grid.shape[2] == 3 else 'HW'
+    )

@@ -7,6 +7,7 @@
 
 All is listed and the labels are checked without decoding an image. Archives are read in place.
 """
+
 import csv
 import functools
 import io
@@ -21,7 +22,7 @@ import zipfile
 
 import numpy as np
 
-from vaegan_jax import sources
+from vaegan_jax.data import sources
 
 log = logging.getLogger(__name__)
 
@@ -43,39 +44,62 @@ class Listing(NamedTuple):
 def folder_source(path, split, label_table):
   """The Source of a folder or .zip of images with their labels; see load."""
   if not path:
-    raise ValueError('--config.data.name is folder, but --config.data.path is empty: set it to a '
-                     'folder or a .zip of images')
+    raise ValueError(
+      '--config.data.name is folder, but --config.data.path is empty: set it to a '
+      'folder or a .zip of images'
+    )
   if split != 'train':
-    raise ValueError(f'a folder has no split {split!r}: leave --config.data.split at train, and '
-                     'point --config.data.path at the folder of the other images')
+    raise ValueError(
+      f'a folder has no split {split!r}: leave --config.data.split at train, and '
+      'point --config.data.path at the folder of the other images'
+    )
   root = pathlib.Path(path).expanduser()
   if not root.exists():
-    raise ValueError(f'{root} does not exist: set --config.data.path to a folder or a .zip of '
-                     'images')
+    raise ValueError(
+      f'{root} does not exist: set --config.data.path to a folder or a .zip of images'
+    )
   try:
     listing = _list_folder(root) if root.is_dir() else _list_zip(root)
   except OSError as error:
     raise ValueError(f'{root} cannot be listed: {error}') from error
   if not listing.files:
-    first = [f'; not used: {n}: {reason}' for n, reason in listing.refused[:1]] or [
-        f'; it holds {len(listing.others)} others, such as {n}' for n in listing.others[:1]] or ['']
-    raise ValueError(f'{root} holds no image ({", ".join(EXTENSIONS)}; hidden files and symlinks '
-                     f'do not count){first[0]}')
+    first = (
+      [f'; not used: {n}: {reason}' for n, reason in listing.refused[:1]]
+      or [f'; it holds {len(listing.others)} others, such as {n}' for n in listing.others[:1]]
+      or ['']
+    )
+    raise ValueError(
+      f'{root} holds no image ({", ".join(EXTENSIONS)}; hidden files and symlinks '
+      f'do not count){first[0]}'
+    )
   ignored = [n for n in listing.others if n not in TABLES]
   if ignored:
-    log.warning('%s: ignored %d files or links that are not images, such as %s', root, len(ignored),
-                ignored[0])
+    log.warning(
+      '%s: ignored %d files or links that are not images, such as %s',
+      root,
+      len(ignored),
+      ignored[0],
+    )
   labels, classes, attributes, names = _labels(listing, label_table)
   order = sorted(listing.files)
 
   def read():
-    examples = (sources.Example(n, listing.files[n][0], None if labels is None else labels[n],
-                        None if attributes is None else attributes[n]) for n in order)
+    examples = (
+      sources.Example(
+        n,
+        listing.files[n][0],
+        None if labels is None else labels[n],
+        None if attributes is None else attributes[n],
+      )
+      for n in order
+    )
     return sources.Content(len(order), examples, classes, names, tuple(listing.refused))
 
   # Values of labels are part of the identity, so that an edited table makes a new data set.
-  rows = [[n, *listing.files[n][1], labels and labels[n], attributes and attributes[n].tolist()]
-          for n in order]
+  rows = [
+    [n, *listing.files[n][1], labels and labels[n], attributes and attributes[n].tolist()]
+    for n in order
+  ]
   return sources.Source(str(root), ['folder', rows, classes, names, listing.refused], read)
 
 
@@ -115,9 +139,11 @@ def _list_zip(root):
     raise ValueError(f'{root} is neither a folder nor a readable .zip ({error})') from error
   total = sum(info.file_size for info in infos)
   if total > LARGEST_ARCHIVE:
-    raise ValueError(f'{root} would hold {total / 1e9:.0f} GB uncompressed, over the limit of '
-                     f'{LARGEST_ARCHIVE / 1e9:.0f} GB: unpack it, and point --config.data.path at '
-                     'the folder')
+    raise ValueError(
+      f'{root} would hold {total / 1e9:.0f} GB uncompressed, over the limit of '
+      f'{LARGEST_ARCHIVE / 1e9:.0f} GB: unpack it, and point --config.data.path at '
+      'the folder'
+    )
   hidden = lambda part: part == '__MACOSX' or part.startswith('.') and part not in ('.', '..')
   visible = [i for i in infos if not any(map(hidden, i.filename.split('/')))]
   tops = {i.filename.split('/')[0] if '/' in i.filename else '' for i in visible}
@@ -171,15 +197,18 @@ def _labels(listing, label_table):
     return _table_labels(listing, tables[0])
   in_root = [n for n in listing.files if '/' not in n]
   if in_root and len(in_root) < len(listing.files):
-    raise ValueError(f'{listing.root} holds images beside class folders, such as {in_root[0]}: '
-                     f'move them into one, or add {TABLES[0]} with the columns file,label')
+    raise ValueError(
+      f'{listing.root} holds images beside class folders, such as {in_root[0]}: '
+      f'move them into one, or add {TABLES[0]} with the columns file,label'
+    )
   if in_root:
     return None, None, None, None
   classes = sorted({n.split('/')[0] for n in listing.files})
   empty = sorted(listing.folders - set(classes) - {n.split('/')[0] for n, _ in listing.refused})
   if empty:
-    raise ValueError(f'the class folder {listing.root / empty[0]} holds no image: remove it or put '
-                     'images into it')
+    raise ValueError(
+      f'the class folder {listing.root / empty[0]} holds no image: remove it or put images into it'
+    )
   index = {c: i for i, c in enumerate(classes)}
   return {n: index[n.split('/')[0]] for n in listing.files}, classes, None, None
 
@@ -190,8 +219,9 @@ def _table_labels(listing, table):
   if text is None and pathlib.Path(table).expanduser().is_file():
     text = pathlib.Path(table).expanduser().read_bytes()
   if text is None:
-    raise ValueError(f'there is no table of labels {table}, neither in {listing.root} nor as a '
-                     'path of its own')
+    raise ValueError(
+      f'there is no table of labels {table}, neither in {listing.root} nor as a path of its own'
+    )
   try:
     rows, names = (_json_rows if table.endswith('.json') else _csv_rows)(text.decode('utf-8-sig'))
     if not rows and table.endswith('.json'):
@@ -223,8 +253,10 @@ def _rows_by_image(listing, rows):
     found[images[key]] = row
   bare = sorted(set(listing.files) - set(found))
   if bare:
-    raise ValueError(f'{len(bare)} of {len(listing.files)} images have no row, such as {bare[0]}: '
-                     'add rows or move the images elsewhere')
+    raise ValueError(
+      f'{len(bare)} of {len(listing.files)} images have no row, such as {bare[0]}: '
+      'add rows or move the images elsewhere'
+    )
   return found
 
 
@@ -250,8 +282,10 @@ def _csv_rows(text):
   lines = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text, newline=''))]
   header = lines[0] if lines else []
   if len(header) < 2 or header[0] != 'file' or len(set(header)) < len(header) or not all(header):
-    raise ValueError(f'line 1 is {",".join(header)!r}: it must name the columns, each once: '
-                     'file,label or file,Smiling,Male')
+    raise ValueError(
+      f'line 1 is {",".join(header)!r}: it must name the columns, each once: '
+      'file,label or file,Smiling,Male'
+    )
   names = [h for h in header[1:] if h != 'label'] or None
   rows = []
   for number, line in enumerate(lines[1:], 2):
@@ -262,7 +296,10 @@ def _csv_rows(text):
     row = dict(zip(header, line))
     rows.append((f'line {number}', line[0], row.get('label'), names and [row[n] for n in names]))
   if 'label' in header and not (rows and all(_is_word(label) for *_, label, _ in rows)):
-    rows = [(place, file, _class_index(label, f'{place} ({file})'), values) for place, file, label, values in rows]
+    rows = [
+      (place, file, _class_index(label, f'{place} ({file})'), values)
+      for place, file, label, values in rows
+    ]
   return rows, names
 
 
@@ -276,8 +313,10 @@ def _is_word(text):
 
 def _class_index(text, place):
   if not (text.isascii() and text.isdecimal()):
-    raise ValueError(f'{place}: the label {text[:40]!r} is not an integer from 0 up: number the '
-                     'classes 0, 1, 2, ...')
+    raise ValueError(
+      f'{place}: the label {text[:40]!r} is not an integer from 0 up: number the '
+      'classes 0, 1, 2, ...'
+    )
   return int(text)
 
 
@@ -292,8 +331,10 @@ def _classes(rows):
   largest = max(places)
   for label in range(largest):
     if label not in places:
-      raise ValueError(f'{places[largest]}: the label is {largest}, but no image has label '
-                       f'{label}: number the classes 0, 1, 2, ... without gaps')
+      raise ValueError(
+        f'{places[largest]}: the label is {largest}, but no image has label '
+        f'{label}: number the classes 0, 1, 2, ... without gaps'
+      )
   return [str(label) for label in range(largest + 1)]
 
 
@@ -303,6 +344,8 @@ def _binary(rows, names):
   for place, file, _, values in rows:
     for name, value in zip(names, values):
       if value not in (low, '1'):
-        raise ValueError(f'{place} ({file}): {name} is {value!r}: write {low} or 1, as elsewhere '
-                         'in the table (attributes are 0/1, or -1/1 throughout)')
+        raise ValueError(
+          f'{place} ({file}): {name} is {value!r}: write {low} or 1, as elsewhere '
+          'in the table (attributes are 0/1, or -1/1 throughout)'
+        )
   return {place: np.array([v == '1' for v in values], np.uint8) for place, *_, values in rows}

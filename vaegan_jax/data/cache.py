@@ -5,6 +5,7 @@
 The key is a hash of all that determines the content, so that nothing is ever out of date. A folder
 gets its name only when it is complete, so that any number of processes may write and be killed.
 """
+
 import collections
 from concurrent import futures
 import hashlib
@@ -19,15 +20,15 @@ import uuid
 
 import numpy as np
 
-from vaegan_jax import images as pixels
+from vaegan_jax.images import fit_image, read_image
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when decoding or the files change
 MOST_SKIPPED = 0.01  # of all images
 NAMED = 20  # warnings, before only the number is given
-PROGRESS_SECONDS = 5.
-STALE_SECONDS = 24 * 3600.
+PROGRESS_SECONDS = 5.0
+STALE_SECONDS = 24 * 3600.0
 
 
 def decoded(source, image_size, channels, cache_dir='', scratch=''):
@@ -39,8 +40,10 @@ def decoded(source, image_size, channels, cache_dir='', scratch=''):
     ValueError: over MOST_SKIPPED of the images cannot be read, the disk is full, or the cache
       cannot be written.
   """
-  home = pathlib.Path(cache_dir or pathlib.Path(
-      os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'vaegan_jax' / 'data').expanduser()
+  home = pathlib.Path(
+    cache_dir
+    or pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'vaegan_jax' / 'data'
+  ).expanduser()
   what = [FORMAT, image_size, channels, source.crop, source.border, source.identity]
   key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]
   label = re.sub(r'[^A-Za-z0-9]+', '_', source.name.rpartition('/')[2]).strip('_')[:40]
@@ -58,8 +61,9 @@ def decoded(source, image_size, channels, cache_dir='', scratch=''):
       _publish(temporary, final)
     except OSError as error:
       raise ValueError(
-          f'the decoded images of {source.name} cannot be written to {home} ({error}): make room '
-          'there, or set --config.data.cache_dir to another folder') from error
+        f'the decoded images of {source.name} cannot be written to {home} ({error}): make room '
+        'there, or set --config.data.cache_dir to another folder'
+      ) from error
     finally:
       shutil.rmtree(temporary, ignore_errors=True)
     content = _opened(final)
@@ -79,8 +83,12 @@ def _opened(folder):
       arrays[name] = np.load(folder / f'{name}.npy') if name in meta['shapes'] else None
     if {k: list(v.shape) for k, v in arrays.items() if v is not None} != meta['shapes']:
       raise ValueError('shapes differ')
-    return dict(arrays, class_names=meta['class_names'], attribute_names=meta['attribute_names'],
-                skipped=tuple(map(tuple, meta['skipped'])))
+    return dict(
+      arrays,
+      class_names=meta['class_names'],
+      attribute_names=meta['attribute_names'],
+      skipped=tuple(map(tuple, meta['skipped'])),
+    )
   except FileNotFoundError:
     return None
   except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
@@ -136,13 +144,19 @@ def _decode(source, image_size, channels, folder):
         kept.append(example)
       if time.monotonic() - last > PROGRESS_SECONDS:
         last = time.monotonic()
-        log.info('decoding %s: %d of %d images, %.0f images/s', source.name, done, content.count,
-                 done / (last - start))
+        log.info(
+          'decoding %s: %d of %d images, %.0f images/s',
+          source.name,
+          done,
+          content.count,
+          done / (last - start),
+        )
     if not kept:
       raise ValueError(f'{source.name} holds no image')
     if skipped:
-      log.warning('%s: %d of %d images could not be read and are left out', source.name,
-                  len(skipped), total)
+      log.warning(
+        '%s: %d of %d images could not be read and are left out', source.name, len(skipped), total
+      )
     file.seek(0)
     if _write_header(file, (len(kept), image_size, image_size, channels)) != header:
       raise AssertionError('the header of images.npy changed its length')
@@ -153,8 +167,7 @@ def _decode(source, image_size, channels, folder):
 
 def _write_header(file, shape):
   """Bytes written; the same for any length of the first axis, which NumPy leaves room to grow."""
-  np.lib.format.write_array_header_1_0(
-      file, dict(descr='|u1', fortran_order=False, shape=shape))
+  np.lib.format.write_array_header_1_0(file, dict(descr='|u1', fortran_order=False, shape=shape))
   return file.tell()
 
 
@@ -175,21 +188,23 @@ def _write_rest(folder, kept, skipped, content, shape):
   if content.attribute_names:
     np.save(folder / 'attributes.npy', np.stack([e.attributes for e in kept]).astype(np.uint8))
     shapes['attributes'] = [len(kept), len(content.attribute_names)]
-  meta = dict(shapes=shapes, class_names=classes, attribute_names=content.attribute_names,
-              skipped=skipped)
+  meta = dict(
+    shapes=shapes, class_names=classes, attribute_names=content.attribute_names, skipped=skipped
+  )
   (folder / 'meta.json').write_text(json.dumps(meta))
 
 
 def _images(source, content, image_size, channels):
   """Yields (example, uint8 [image_size, image_size, channels] or the reason why not), in order."""
+
   def image(example):
     try:
       encoded = example.encoded() if callable(example.encoded) else example.encoded
       # A crop counts in the pixels of the whole image.
-      picture = pixels.read_image(encoded, channels, at_least=0 if source.crop else 2 * image_size)
+      picture = read_image(encoded, channels, at_least=0 if source.crop else 2 * image_size)
       if source.border and max(picture.shape[:2]) not in (image_size, source.border):
-        picture = pixels.fit_image(picture, source.border, pad=True)
-      return pixels.fit_image(picture, image_size, source.crop)
+        picture = fit_image(picture, source.border, pad=True)
+      return fit_image(picture, image_size, source.crop)
     except ValueError as error:
       return str(error)
 
@@ -212,5 +227,7 @@ def _images(source, content, image_size, channels):
 def _refuse_many(name, skipped, total):
   if len(skipped) > MOST_SKIPPED * total:
     first = '; '.join(f'{n}: {reason}' for n, reason in skipped[:3])
-    raise ValueError(f'{name}: {len(skipped)} of {total} images cannot be read so far, over '
-                     f'{MOST_SKIPPED:.0%}: repair or remove them. {first}')
+    raise ValueError(
+      f'{name}: {len(skipped)} of {total} images cannot be read so far, over '
+      f'{MOST_SKIPPED:.0%}: repair or remove them. {first}'
+    )
