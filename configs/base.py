@@ -108,7 +108,7 @@ _CODE = {
   'optimizer.weight_decay': 2e-5 / 64,
 }
 AUTHORS_CODE = dict(
-  vae_gan_february={**_CODE, 'steps': 37_500, 'optimizer.learning_rate': 0.02 / 64},
+  vae_gan_arxiv_v2={**_CODE, 'steps': 37_500, 'optimizer.learning_rate': 0.02 / 64},
   vae_gan_released={**_CODE, 'steps': 62_500, 'optimizer.learning_rate': 0.025 / 64},
 )
 

@@ -99,7 +99,7 @@ def test_weight_decay_is_coupled_and_spares_biases():
     ('vae_gan', 'joint', 64, 16.1, 3.8),
     ('vae_gan', 'apart', 64, 14.7, 3.4),
     ('vae_gan_released', 'apart', 64, 12.1, 2.9),
-    ('vae_gan_february', 'joint', 64, 18.5, 4.4),
+    ('vae_gan_arxiv_v2', 'joint', 64, 18.5, 4.4),
     ('cvae_gan', 'apart', 16, 0.56, 2.75),
   ],
 )

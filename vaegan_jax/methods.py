@@ -30,7 +30,7 @@ VAE_GAN = dict(
     generator     = dict(feature_d=GAMMA, real=-1., fake_recon=-1., fake_prior=-1.),         # gamma L_llike - L_GAN
     discriminator = dict(real=1., fake_recon=1., fake_prior=1.))                             # L_GAN
 # The authors' code of 2016-02-11 (arXiv v2): w_real 0.66, the rest shared by both groups of fakes.
-VAE_GAN_FEBRUARY = dict(
+VAE_GAN_ARXIV_V2 = dict(
     encoder       = dict(kl=1., feature_d=1.),
     generator     = dict(feature_d=GAMMA, real=-1., fake_recon=-1., fake_prior=-1.),
     discriminator = dict(real=.66, fake_recon=.17, fake_prior=.17))
@@ -71,7 +71,7 @@ METHODS = dict(
   gan=GAN,
   vae_dis=VAE_DIS,
   vae_gan=VAE_GAN,
-  vae_gan_february=VAE_GAN_FEBRUARY,
+  vae_gan_arxiv_v2=VAE_GAN_ARXIV_V2,
   vae_gan_released=VAE_GAN_RELEASED,
   vae_gan_nonsaturating=VAE_GAN_NONSATURATING,
   cvae=CVAE,
