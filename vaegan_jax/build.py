@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from vaegan_jax import augment, data, losses, optim, settings
@@ -58,6 +59,11 @@ def dataset(config, split='', scratch=''):
     attributes=tuple(d.attributes),
     scratch=scratch,
   )
+
+
+def held_out(config: ConfigDict, seen: data.Dataset | None = None) -> data.Dataset:
+  """The config's held-out split; without one, its training images (`seen`, if loaded already)."""
+  return dataset(config, config.data.held_out) if config.data.held_out or seen is None else seen
 
 
 def own_images(config, path):
