@@ -1,4 +1,4 @@
-"""The cache: decoded once, never out of date, never damaged, safe in races."""
+"""The cache: decoded once, never out of date, never read when damaged, safe in races."""
 
 import collections
 import io
@@ -92,7 +92,7 @@ def test_a_damaged_cache_is_never_used(tmp_path, load, decodes, file, damage):
   cached = next((tmp_path / '.cache').glob('*/' + file))
   raw = cached.read_bytes()
   cached.unlink()
-  if damage == 'shorter' and file != 'meta.json':  # whole, but not of this set
+  if damage == 'shorter' and file != 'meta.json':  # a sound file, but of another set
     np.save(cached, np.load(io.BytesIO(raw))[:-1])
   elif damage != 'gone':
     other = dict(cut=raw[:-7], empty=b'', garbage=b'\x93garbage' * 99, shorter=b'{}')
@@ -105,7 +105,7 @@ def test_a_damaged_cache_is_never_used(tmp_path, load, decodes, file, damage):
   assert decodes['n'] == 60 and len(list((tmp_path / '.cache').iterdir())) == 1
 
 
-def test_a_killed_decode_leaves_nothing_that_is_used(tmp_path, load, decodes, monkeypatch):
+def test_what_a_killed_decode_leaves_is_never_used(tmp_path, load, decodes, monkeypatch):
   root = write(tmp_path / 'set', {f'{i}.png': i for i in range(30)})
   monkeypatch.setattr(cache, '_publish', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
   with pytest.raises(KeyboardInterrupt):
@@ -129,14 +129,16 @@ def test_racing_loads_agree(tmp_path, load):
   assert len(list((tmp_path / '.cache').iterdir())) == 1
 
 
-def test_a_full_disk_is_said(tmp_path, load, monkeypatch):
+def test_a_full_disk_is_named_before_decoding(tmp_path, load, monkeypatch):
   root = write(tmp_path / 'set', {'a.png': 1})
   monkeypatch.setattr(cache.shutil, 'disk_usage', lambda _: collections.namedtuple('U', 'free')(5))
-  with pytest.raises(ValueError, match='GB are needed.*--config.data.cache_dir'):
+  with pytest.raises(
+    ValueError, match='64 bytes are needed, 5 bytes are free.*--config.data.cache_dir'
+  ):
     load(root)
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path):
+def test_an_unwritable_cache_is_named(tmp_path):
   write(tmp_path, {'set/a.png': 1, 'file': 'x'})
   with pytest.raises(ValueError, match='cannot be written to .*--config.data.cache_dir'):
     data.load(

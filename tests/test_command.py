@@ -251,7 +251,7 @@ def test_what_scripts_refuse_before_they_import_much(script, arguments, words):
     (
       'tables/larsen_table_2',
       ['--data=digits'],
-      'digits (train) has no attributes: take data that have some',
+      'digits (train) has no attributes: use data that has some',
     ),
   ],
 )

@@ -32,7 +32,7 @@ def test_bad_requests(options, message):
 # --- Order.
 
 
-def test_every_epoch_is_another_permutation():
+def test_each_epoch_has_its_own_permutation():
   orders = [data.example_order(1003, e, 7) for e in range(3)] + [data.example_order(1003, 0, 8)]
   for order in orders:
     assert order.dtype == np.int64
@@ -48,7 +48,7 @@ GOLDEN_HASH = 'f6eaa6ee94b4e9d1'
 
 
 def test_order_never_changes():
-  """Golden values: if this fails, runs that were stopped will go on with other batches."""
+  """Golden values: if this fails, stopped runs would resume with other batches."""
   np.testing.assert_array_equal(data.example_order(10, 0, 0), GOLDEN_10)
   np.testing.assert_array_equal(data.batch_indices(1797, 8, 1000, 3), GOLDEN_STEP_1000)
   order = data.example_order(202_599, 5, 2**40).astype('<i8')
@@ -64,7 +64,7 @@ def test_batches_are_one_stream_of_epochs():
     )
 
 
-def test_any_step_is_at_hand_at_once():
+def test_any_step_is_computed_directly():
   data.example_order.cache_clear()
   start = time.perf_counter()
   at = data.batch_indices(200_000, 256, 10**9, 0)
@@ -88,7 +88,7 @@ def take(iterator, count):
   return [b for _, b in zip(range(count), iterator)]
 
 
-def test_resumed_batches_are_those_of_the_whole_run():
+def test_resumed_batches_equal_those_of_the_whole_run():
   kind = dict(batch_size=16, seed=1, condition='label')
   whole = take(data.batches(dataset(**LABELS), **kind), 40)
   for start in (1, 6, 7, 39):  # epochs end within batches 6, 12, ...
@@ -166,7 +166,7 @@ def test_check_refuses_before_the_first_batch(toy, options, message):
   with pytest.raises(ValueError, match=message):
     data.check(toy, **options)
   with pytest.raises(ValueError, match=message):
-    data.batches(toy, seed=0, **options)  # not only at the first next()
+    data.batches(toy, seed=0, **options)  # at the call, not at the first next()
 
 
 # --- Prefetch.

@@ -1,4 +1,4 @@
-"""Folders and archives: what is read, what is refused, and that nothing gets out."""
+"""Folders and archives: what is read, what is refused, and that nothing is written outside."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 
 from tests.files import encoded, write, zipped
-from vaegan_jax.data import folders
+from vaegan_jax.data import listings
 
 
 def values(dataset):
@@ -168,7 +168,7 @@ def test_a_table_may_name_its_classes(tmp_path, load):
       {'dataset.json': '{"labels": null}', 'labels.csv': 'file,label\n'},
       'labels.csv and dataset.json: keep one',
     ),
-    ({'cat/c.png': 3}, 'beside class folders, such as a.png'),
+    ({'cat/c.png': 3}, 'holds class folders and also images outside them, such as a.png'),
   ],
 )
 def test_bad_tables(tmp_path, load, files, message):
@@ -185,7 +185,7 @@ def test_empty_class_folder(tmp_path, load):
     load(root)
 
 
-def test_nothing_there(tmp_path, load):
+def test_nothing_to_read(tmp_path, load):
   (tmp_path / 'empty').mkdir()
   write(tmp_path, {'text.zip': 'no archive', 'scans/a.tiff': b'x', 'file.txt': 'x'})
   for path, message in (
@@ -212,8 +212,8 @@ def test_symlinks_are_not_followed(tmp_path, load, caplog):
   got = load(root)
   assert values(got) == [1] and got.class_names == ['cat']
   assert 'ignored 3 files or links' in caplog.text
-  (tmp_path / 'way').symlink_to(root)  # but the path itself may be one
-  assert values(load(tmp_path / 'way')) == [1]
+  (tmp_path / 'link').symlink_to(root)  # the path itself may be a symlink
+  assert values(load(tmp_path / 'link')) == [1]
 
 
 def test_special_files_are_not_opened(tmp_path, load):
@@ -332,10 +332,12 @@ def test_zip_bombs(tmp_path, load, monkeypatch):
   path = zipped(tmp_path / 'x.zip', {'a.png': bytes(5 * 10**6)}, compression=zipfile.ZIP_DEFLATED)
   with pytest.raises(ValueError, match='expands over 200 times'):
     load(path)
-  monkeypatch.setattr(folders, 'LARGEST_ARCHIVE', 10**6)
-  with pytest.raises(ValueError, match='over the limit of'):
+  monkeypatch.setattr(listings, 'LARGEST_ARCHIVE', 10**6)
+  with pytest.raises(
+    ValueError, match='takes 4.768 MiB uncompressed, over the limit of 976.6 KiB: unpack it'
+  ):
     load(path)
-  # Small files of one colour compress as well, and are no danger.
+  # Small files of one colour compress just as far, and are harmless.
   monkeypatch.undo()
   out = io.BytesIO()
   Image.new('RGB', (300, 300)).save(out, 'BMP')
@@ -344,7 +346,7 @@ def test_zip_bombs(tmp_path, load, monkeypatch):
 
 
 def test_zip_that_lies_about_sizes(tmp_path, load):
-  """A directory that promises a small file bounds what is read of it."""
+  """No more is read of a file than the size in the archive's directory."""
   path = zipped(tmp_path / 'x.zip', {'a.png': bytes(10**6)}, compression=zipfile.ZIP_DEFLATED)
   raw = bytearray(path.read_bytes())
   at = raw.index(b'PK\x01\x02') + 24

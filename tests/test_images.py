@@ -1,4 +1,4 @@
-"""Odd formats are read as documented, broken files are ValueErrors, grids hold their pictures."""
+"""Pictures in any format, broken files, grids and captions; files written whole or not at all."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ def encoded(pixels, form='PNG', mode=None, **options):
 
 
 def png(width, height, depth, colour, rows, extra=()):
-  """The bytes of a PNG, written by hand: Pillow writes neither 16-bit colour nor false headers."""
+  """The bytes of a PNG; Pillow writes neither 16-bit colour nor false headers."""
   chunk = lambda kind, body: (
     struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
   )
@@ -104,7 +104,7 @@ def test_16_bits_are_scaled():
   for colour, channels in ((2, 3), (4, 2), (6, 4)):
     rows = [np.stack([row] * channels, -1) for row in values]
     for row in rows:
-      row[:, 1 if channels == 2 else 3 :] = 65535  # opaque, where there is alpha
+      row[:, 1 if channels == 2 else 3 :] = 65535  # alpha, if any: opaque
     data = png(30, 20, 16, colour, [r.astype('>u2').tobytes() for r in rows])
     got = images.read_image(data, 3)
     assert np.abs(got - values[..., None] / 257).max() <= 1, colour
@@ -140,7 +140,7 @@ def test_transparency_of_grey_and_palette():
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP'])
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_orientation(form, orientation):
-  """A picture stored in each of the eight ways is read upright."""
+  """A picture is read upright, whichever of the eight ways it is stored."""
   upright = SMOOTH.copy()
   upright[:10, :10] = 250  # corners that differ
   store = {
@@ -234,7 +234,7 @@ def test_bombs_are_refused_by_their_header(data):
 
 
 def test_limit_is_in_pixels():
-  """One at the limit is decoded; its header alone does not make it a bomb."""
+  """A picture of exactly the limit is decoded."""
   data = png(10000, 5000, 1, 0, [b'\xff' * 1250] * 5000)
   assert images.read_image(data, 1).shape == (5000, 10000, 1)
 
@@ -404,7 +404,7 @@ def test_grid_refuses(wrong):
     images.grid(wrong)
 
 
-def test_reconstructions_stand_beneath_their_originals():
+def test_reconstructions_are_below_their_originals():
   originals = np.stack([np.full((64, 64, 3), v, np.uint8) for v in (10, 20, 30)])
   canvas = images.reconstruction_grid(originals, originals + 100, columns=2)
   assert canvas.shape == (8 + 2 * (130 + 8), 8 + 2 * 72, 3)
@@ -451,22 +451,20 @@ def test_the_path_of_a_png_that_cannot_be_written_is_named(tmp_path):
   assert sorted(os.listdir(tmp_path)) == ['file', 'x.png']
 
 
-def test_captions_stand_beside_the_grid_and_leave_it_as_it_is():
-  grid = images.grid(
-    np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), 3, scale=1
-  )
+def test_captions_surround_the_grid_and_do_not_change_it():
+  pictures = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8)
+  grid = images.grid(pictures, 3, scale=1)
   sheet = images.captioned(grid, rows=['vae', 'vae gan'], columns=['a', 'b', 'c'])
   left, top = sheet.shape[1] - grid.shape[1], sheet.shape[0] - grid.shape[0]
   np.testing.assert_array_equal(sheet[top:, left:], grid)
   assert left > top > 10 and (sheet[top:, :left] < 128).any() and (sheet[:top, left:] < 128).any()
   assert sheet[:top, :left].min() == 255
-  long = images.captioned(
-    grid, columns=['wearing lipstick'] * 3
-  )  # wider than a column: turned upright
+  # Names wider than a column are turned upright.
+  long = images.captioned(grid, columns=['wearing lipstick'] * 3)
   assert long.shape[1] == grid.shape[1] and long.shape[0] - grid.shape[0] > 80
 
 
-def test_upright_words_are_level_ones_turned():
+def test_upright_words_are_horizontal_ones_rotated():
   font = ImageFont.load_default(13)
   rows = lambda picture: np.flatnonzero((np.asarray(picture) < 128).any((1, 2)))
   assert abs(rows(images.upright('wearing', font, 100, 20)).mean() - 50) < 2
@@ -483,7 +481,7 @@ def test_captions_of_a_grey_grid():
   np.testing.assert_array_equal(images.captioned(grid)[..., 0], grid)
 
 
-# --- Many images.
+# --- Files.
 
 
 def parts_that_fail(images):
@@ -491,7 +489,7 @@ def parts_that_fail(images):
   raise OSError('the disk is gone')
 
 
-def test_npy_files_are_whole_or_not_there(tmp_path):
+def test_an_npy_file_is_whole_or_missing(tmp_path):
   x = np.random.default_rng(0).integers(0, 256, (7, 3, 3, 1), np.uint8)
   files.save_npy(tmp_path / 'x.npy', (x[i : i + 3] for i in (0, 3, 6)), x.shape)
   np.testing.assert_array_equal(np.load(tmp_path / 'x.npy'), x)
@@ -504,7 +502,7 @@ def test_npy_files_are_whole_or_not_there(tmp_path):
 
 
 def pair(folder, value):
-  """What save_npys takes: images [2, 3, 3, 1] and labels [2] of one value."""
+  """Files for save_npys: images [2, 3, 3, 1] and labels [2], all of one value."""
   whole = np.full((2, 3, 3, 1), value, np.uint8)
   return [
     (folder / 'x.npy', [whole], whole.shape, 'uint8'),
@@ -513,12 +511,12 @@ def pair(folder, value):
 
 
 def found(folder):
-  """{name: its values}."""
+  """{name: the values in it} of a folder's .npy files."""
   return {p.name: np.unique(np.load(p)).tolist() for p in folder.iterdir()}
 
 
 def never(images):
-  raise AssertionError('asked for images before it was sure that they can be written')
+  raise AssertionError('images were drawn before it was certain that they can be written')
   yield images
 
 
@@ -542,12 +540,11 @@ def test_npy_files_are_claimed_before_the_first_image(tmp_path):
     yield x
 
   files.save_npy(tmp_path / 'x.npy', meanwhile(), [np.int64(2), 3, 3, 1])
-  assert np.load(tmp_path / 'x.npy').shape == x.shape and [p.name for p in tmp_path.iterdir()] == [
-    'x.npy'
-  ]
+  assert np.load(tmp_path / 'x.npy').shape == x.shape
+  assert [p.name for p in tmp_path.iterdir()] == ['x.npy']
 
 
-def test_a_folder_behind_a_link_gets_the_pictures(tmp_path):
+def test_a_link_to_a_folder_stays_and_the_folder_gets_the_pictures(tmp_path):
   (tmp_path / 'there').mkdir()
   (tmp_path / 'link').symlink_to(tmp_path / 'there')
   x = np.zeros((2, 3, 3, 1), np.uint8)
@@ -561,12 +558,12 @@ def test_a_folder_behind_a_link_gets_the_pictures(tmp_path):
     files.save_pngs('/proc', never(x), 2)
 
 
-def test_npy_files_that_belong_together_come_together(tmp_path):
+def test_npy_files_that_belong_together_are_all_written_or_none(tmp_path):
   files.save_npys(pair(tmp_path, 1))
   one, two = pair(tmp_path, 2)
   for part, words in (
     (parts_that_fail([2]), 'the disk is gone'),
-    ([[2]], '.2. is 136 bytes, but 132 came'),
+    ([[2]], '.2. takes 136 bytes, but 132 came'),
   ):
     with pytest.raises((OSError, ValueError), match=words):
       files.save_npys([one, (two[0], part, *two[2:])])
@@ -586,23 +583,22 @@ def test_a_stop_between_two_names_leaves_no_mixed_pair(tmp_path, monkeypatch, st
       raise KeyboardInterrupt
     done.append(replace(*paths))
 
-  monkeypatch.setattr(images.os, 'replace', stop)
+  monkeypatch.setattr(files.os, 'replace', stop)
   with pytest.raises(KeyboardInterrupt) if stopped_at < 2 else contextlib.nullcontext():
     files.save_npys(pair(tmp_path, 2))
   assert found(tmp_path) == left
 
 
-def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_full_disk_is_named_before_anything_is_written(tmp_path, monkeypatch):
   free = lambda size: monkeypatch.setattr(
-    images.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=size)
+    files.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=size)
   )
   free(25)  # of 18 and 8 bytes
-  with pytest.raises(
-    OSError, match='x.npy: 0.00 GB are needed, 0.00 GB are free: make room, ask for fewer'
-  ):
+  message = 'x.npy needs 26 bytes, but only 25 bytes are free: make room, ask for fewer'
+  with pytest.raises(OSError, match=message):
     files.save_npys(pair(tmp_path, 1))
   assert not list(tmp_path.iterdir())
-  (tmp_path / 'x.npy.part').write_bytes(b'1')  # of a killed run: its room is taken again
+  (tmp_path / 'x.npy.part').write_bytes(b'1')  # of a killed run: its byte counts as free
   files.save_npys(pair(tmp_path, 1))
   free(17)
   with pytest.raises(OSError, match='another disk'):
@@ -610,8 +606,8 @@ def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, monkey
   assert found(tmp_path) == {'x.npy': [1], 'x_labels.npy': [1]}
 
 
-def test_until_all_are_there_the_name_says_so(tmp_path):
-  """What a killed process leaves: no name that looks complete."""
+def test_unfinished_files_are_called_part(tmp_path):
+  """What a killed process leaves never looks complete."""
   x = np.zeros((2, 3, 3, 3), np.uint8)
 
   def look():
@@ -627,7 +623,7 @@ def test_until_all_are_there_the_name_says_so(tmp_path):
 
 def test_folders_of_pngs(tmp_path):
   x = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
-  (tmp_path / 'there').mkdir()  # empty: as good as new
+  (tmp_path / 'there').mkdir()  # an empty folder may be used
   files.save_pngs(
     tmp_path / 'there', [x[:3], x[3:]], 5, iter([['file', 'label'], ['0000.png', 'a, b']])
   )
@@ -643,3 +639,16 @@ def test_folders_of_pngs(tmp_path):
   with pytest.raises(ValueError, match='left.part was left by a killed run'):
     files.save_pngs(tmp_path / 'left', [x], 5)
   assert sorted(p.name for p in tmp_path.iterdir()) == ['left.part', 'there']
+
+
+def test_sizes_in_words():
+  sizes = {0: '0 bytes', 1023: '1023 bytes', 1024: '1 KiB', 1536: '1.5 KiB', 10 * 2**20: '10 MiB'}
+  sizes |= {int(3.21 * 2**30): '3.21 GiB', 5000 * 2**40: '5000 TiB'}
+  assert {size: files.size_in_words(size) for size in sizes} == sizes
+
+
+def test_a_lock_has_one_holder(tmp_path):
+  with open(tmp_path / 'x', 'w') as one, open(tmp_path / 'x', 'w') as two:
+    assert files.lock(one) and not files.lock(two)
+    one.close()
+    assert files.lock(two)

@@ -1,4 +1,4 @@
-"""Digits and TFDS sets: pixels, labels and attributes as the table of sources.py says."""
+"""The digits and TFDS sets: pixels, labels and attributes follow sources.TFDS_SETS."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from vaegan_jax import data
 from vaegan_jax.data import sources
 
 
-def test_digits_are_real_and_alike_in_both_parts():
+def test_digits_are_real_and_balanced_in_both_splits():
   train = data.load('digits', image_size=16, channels=1)
   test = data.load('digits', image_size=16, channels=1, split='test')
   assert train.images.shape == (1500, 16, 16, 1) and test.images.shape == (297, 16, 16, 1)
@@ -199,7 +199,7 @@ def test_celeb_a_is_cropped_like_larsens(load_tfds):
   got = load_tfds('celeb_a')
   assert got.labels is None and got.attribute_names == ['Male', 'Young']
   assert got.attributes.tolist() == [[int(i % 3 == 0), int(i % 2 == 0)] for i in range(20)]
-  assert got.images.min() > 190  # the box, and nothing around it
+  assert got.images.min() > 190  # only the box
   assert load_tfds('celeb_a', 32).images.min() > 190
   assert load_tfds('celeb_a', attributes=('Young',)).attributes.tolist() == [[1], [0]] * 10
 
@@ -252,7 +252,7 @@ def test_tfds_cache_needs_no_tensorflow(load_tfds, decodes, prepared, tmp_path):
   assert out.stdout == '(200, 32, 32, 1) False\n'
 
 
-def test_a_set_prepared_anew_is_decoded_anew(load_tfds, decodes, prepared):
+def test_a_set_prepared_again_is_decoded_again(load_tfds, decodes, prepared):
   load_tfds('cifar10', 32)
   count, file = decodes['n'], next(prepared.glob('cifar10/*/*.tfrecord*'))
   before = file.stat()
@@ -262,7 +262,7 @@ def test_a_set_prepared_anew_is_decoded_anew(load_tfds, decodes, prepared):
   assert decodes['n'] == 2 * count
 
 
-def test_a_missing_set_says_where_it_was_sought_and_what_to_do(tmp_path, monkeypatch):
+def test_the_error_of_a_missing_set_says_where_to_look_and_what_to_do(tmp_path, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'nowhere'))
   (tmp_path / 'here/mnist/3.0.1').mkdir(parents=True)
   (tmp_path / 'here/mnist/3.0.1/dataset_info.json').write_text('{}')
@@ -306,7 +306,7 @@ def test_configs_of_a_set(tmp_path):
     found('two')
 
 
-def test_a_damaged_set_is_said(load_tfds, prepared):
+def test_a_damaged_set_is_named(load_tfds, prepared):
   file = next(prepared.glob('lfw/*/*.tfrecord*'))
   raw = file.read_bytes()
   file.write_bytes(raw[: len(raw) // 2])
@@ -317,7 +317,7 @@ def test_a_damaged_set_is_said(load_tfds, prepared):
     file.write_bytes(raw)
 
 
-def test_a_set_with_other_features_is_said(prepared, load_tfds, monkeypatch):
+def test_a_missing_feature_is_named(prepared, load_tfds, monkeypatch):
   monkeypatch.setitem(sources.TFDS_SETS, 'mnist', dict(label='species'))
   with pytest.raises(ValueError, match='no feature .species.; it has image, label'):
     load_tfds('mnist')

@@ -1,20 +1,23 @@
-"""Checkpoints of a run: saved by Orbax, listed and checked by a manifest of our own.
+"""The checkpoints of a run: Orbax saves them, a manifest lists and checks their files.
 
-    WORKDIR/checkpoints/1000/            the state, as Orbax writes it
-    WORKDIR/checkpoints/1000.json        its manifest: files with SHA-256, config, and what sampling needs
+    WORKDIR/checkpoints/1000/        the state, as Orbax writes it
+    WORKDIR/checkpoints/1000.json    its manifest: SHA-256 of each file, config, what sampling needs
 
-A checkpoint exists once its manifest does: Orbax commits a directory atomically but does not
-checksum its data, and takes any directory with a number for a step. What has no manifest is an
-unfinished save, and is written anew.
+A checkpoint exists once its manifest does. Orbax commits a directory atomically, but it does not
+checksum the data, and it takes any directory whose name is a number for a step. A directory without
+a manifest is an unfinished save; the next save of that step replaces it.
 """
 
+from collections.abc import Mapping
 from concurrent import futures
 import hashlib
 import json
 import logging
+import os
 import pathlib
 import shutil
 import time
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -24,8 +27,8 @@ from vaegan_jax import files
 FOLDER = 'checkpoints'
 
 
-def steps(workdir):
-  """The steps of the checkpoints in `workdir`, ascending; [] where there is none."""
+def steps(workdir: str | os.PathLike) -> list[int]:
+  """The steps of the checkpoints in `workdir`, ascending."""
   folder = pathlib.Path(workdir) / FOLDER
   names = [p.stem for p in folder.glob('*.json')] if folder.is_dir() else []
   return sorted(
@@ -35,8 +38,12 @@ def steps(workdir):
   )
 
 
-def manifest(workdir, step):
-  """The manifest of a checkpoint: dict(step, files, config, about)."""
+def manifest(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
+  """The manifest of a checkpoint: step, files, config and about, as save() wrote them.
+
+  Raises:
+    ValueError: it is missing, damaged or incomplete.
+  """
   path = pathlib.Path(workdir) / FOLDER / f'{step}.json'
   try:
     read = json.loads(path.read_text())
@@ -46,12 +53,12 @@ def manifest(workdir, step):
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{path} cannot be read ({e}): the checkpoint of step {step} is damaged; '
-      'restore the file, or take another step'
+      'restore the file, or choose another step'
     ) from e
 
 
-def damage(workdir, step):
-  """What is wrong with a checkpoint's files, in words; '' where every byte is as it was saved."""
+def damage(workdir: str | os.PathLike, step: int) -> str:
+  """What is wrong with a checkpoint's files, in words; '' if every byte is as saved."""
   folder = pathlib.Path(workdir) / FOLDER / str(step)
   try:
     listed = manifest(workdir, step)['files']
@@ -66,27 +73,37 @@ def damage(workdir, step):
   return ''
 
 
-def intact_steps(workdir, *but):
-  """A phrase that lists the checkpoints whose bytes are all as they were saved."""
-  good = [s for s in steps(workdir) if s not in but and not damage(workdir, s)]
+def intact_steps(workdir: str | os.PathLike, damaged: int) -> str:
+  """The intact checkpoints, in words; `damaged` is known not to be one."""
+  good = [s for s in steps(workdir) if s != damaged and not damage(workdir, s)]
   return f'intact: steps {", ".join(map(str, good))}' if good else 'no other checkpoint is intact'
 
 
-def sha256(path):
-  """The hexadecimal SHA-256 of a file."""
+def sha256(path: str | os.PathLike) -> str:
+  """The SHA-256 of a file, in hexadecimal."""
   with open(path, 'rb') as f:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
-def save(workdir, step, state, *, keep, config, about):
-  """Begins to save `state` (at rest, see parallel.py) in the background; returns a Future.
+def save(
+  workdir: str | os.PathLike,
+  step: int,
+  state: Any,
+  *,
+  keep: int,
+  config: Mapping[str, Any],
+  about: Mapping[str, Any],
+) -> futures.Future[None]:
+  """Starts to save a state in the background; the Future is done when the checkpoint is complete.
 
-  When it is done the checkpoint has its manifest, and all but the newest `keep` are deleted. Every
-  process of a run calls this alike, and waits for the save before.
+  Then the checkpoint has its manifest, and all but the newest `keep` are deleted. Every process of
+  a run must make the same call, after the previous save is done.
 
   Args:
-    config: dict that rebuilds the networks.
-    about: dict of what else sampling needs, for JSON.
+    state: a TrainState at rest, see parallel.py.
+    config: rebuilds the networks.
+    about: what else sampling needs, as JSON values.
+
   Raises (the Future's result):
     OSError, ValueError: the disk is full or failed; older checkpoints are intact.
   """
@@ -95,21 +112,20 @@ def save(workdir, step, state, *, keep, config, about):
   if first:
     folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (folder, *folder.parent.glob(f'{step}.orbax-checkpoint-tmp*')):
-      shutil.rmtree(leftover, ignore_errors=True)  # of a save that never got its manifest
+      shutil.rmtree(leftover, ignore_errors=True)  # an unfinished save
   barrier(f'save {step}')
-  response = ocp.save_async(folder, vars(state))
+  response = ocp.save_async(str(folder), vars(state))
 
   def commit():
-    response.result()  # on the first process: all of them have written, and Orbax has committed
+    response.result()  # on the first process: every process has written, Orbax has committed
     if first:
       digests = {
         p.relative_to(folder).as_posix(): sha256(p)
         for p in sorted(folder.rglob('*'))
         if p.is_file()
       }
-      files.write_json(
-        folder.with_suffix('.json'), dict(step=step, files=digests, config=config, about=about)
-      )
+      written = {'step': step, 'files': digests, 'config': config, 'about': about}
+      files.write_json(folder.with_suffix('.json'), written)
       for old in steps(workdir)[:-keep]:
         folder.with_name(f'{old}.json').unlink()
         shutil.rmtree(folder.with_name(str(old)))
@@ -120,11 +136,14 @@ def save(workdir, step, state, *, keep, config, about):
   return done
 
 
-def newest(workdir, *, strict=False):
-  """The newest step whose bytes are as saved, or None where no checkpoint was ever finished.
+def newest(workdir: str | os.PathLike, *, strict: bool = False) -> int | None:
+  """The newest step whose checkpoint is intact, or None if there is no checkpoint.
 
-  A damaged one is named in a warning, renamed to N.corrupt-<time> and passed over; strict raises
-  ValueError instead, as does a workdir in which all are damaged: a run never starts anew over them.
+  A damaged checkpoint is named in a warning and skipped; set_aside() renames it later.
+
+  Raises:
+    ValueError: the newest is damaged and `strict` is set, or all are damaged: a run never starts
+      over in their place.
   """
   found = steps(workdir)
   for step in reversed(found):
@@ -133,7 +152,7 @@ def newest(workdir, *, strict=False):
       return step
     if strict:
       raise ValueError(f'checkpoint {step} is damaged: {wrong}; {intact_steps(workdir, step)}')
-    logging.warning('checkpoint %d is damaged and is passed over: %s', step, wrong)
+    logging.warning('checkpoint %d is damaged and skipped: %s', step, wrong)
   if found:
     raise ValueError(
       f'every checkpoint in {workdir} is damaged; restore the folder from a backup, '
@@ -142,24 +161,27 @@ def newest(workdir, *, strict=False):
   return None
 
 
-def set_aside(workdir, after):
-  """Renames the checkpoints later than step `after`, so that they are never taken again."""
+def set_aside(workdir: str | os.PathLike, after: int) -> None:
+  """Renames the checkpoints later than step `after` to N.corrupt-<time>: none is loaded again."""
   for step in [s for s in steps(workdir) if s > after]:
     for name in (f'{step}.json', str(step)):
       path = pathlib.Path(workdir) / FOLDER / name
       path.rename(path.with_name(f'{name}.corrupt-{int(time.time())}'))
 
 
-def load(workdir, step, like):
-  """The fields of a saved state that `like` has: a dict of trees of ShapeDtypeStruct with shardings."""
+def load(workdir: str | os.PathLike, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields of a saved state that `like` names, as arrays.
+
+  like: {field: tree of ShapeDtypeStruct with shardings}.
+  """
   context = ocp.Context()
   context.pytree_options.loading.partial_load = True
   with context:
-    return ocp.load(pathlib.Path(workdir).absolute() / FOLDER / str(step), like)
+    return ocp.load(str(pathlib.Path(workdir).absolute() / FOLDER / str(step)), like)
 
 
-def barrier(name):
-  """Waits for all processes of a run of several."""
+def barrier(name: str) -> None:
+  """Waits until all processes of the run are here."""
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 

@@ -1,5 +1,6 @@
-"""Writers of files: whole or not at all."""
+"""Files that appear whole or not at all; their locks, their sizes, and the home of the caches."""
 
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import csv
 import fcntl
@@ -9,22 +10,29 @@ import math
 import os
 import pathlib
 import shutil
+from typing import IO, Any
 import uuid
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 from PIL import Image
 
 
-def write_json(path, value):
-  """Writes JSON so that a reader sees the whole of it or nothing."""
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes a value as JSON; a reader sees all of it or nothing."""
   path = pathlib.Path(path)
   part = path.with_name(f'.{path.name}.{os.getpid()}')
   part.write_text(json.dumps(value, indent=1) + '\n')
   os.replace(part, path)
 
 
-def save_png(path, image):
-  """Writes uint8 [H, W], [H, W, 1] or [H, W, 3] to the path, whole or not at all; OSError names the path."""
+def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+  """Writes uint8 [H, W], [H, W, 1] or [H, W, 3], whole or not at all.
+
+  Raises:
+    ValueError: the image has another shape or type.
+    OSError: the path cannot be written; the message names it.
+  """
   path, image = pathlib.Path(path), np.asarray(image)
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
     raise ValueError(
@@ -35,7 +43,7 @@ def save_png(path, image):
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-      Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(temporary, 'PNG')
+      _picture(image).save(temporary, 'PNG')
       os.replace(temporary, path)
     finally:
       temporary.unlink(missing_ok=True)
@@ -43,93 +51,25 @@ def save_png(path, image):
     raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
 
 
-def save_npy(path, parts, shape, dtype=np.uint8):
-  """Writes one .npy file of arrays [b, ...]; see save_npys."""
-  save_npys([(path, parts, shape, dtype)])
+def save_pngs(
+  folder: str | os.PathLike,
+  batches: Iterable[np.ndarray],
+  n: int,
+  table: Iterable[Sequence[Any]] = (),
+) -> None:
+  """Writes n images to FOLDER/0000.png and so on, all or none.
 
+  Until all are written, the folder is called FOLDER.part.
 
-def save_npys(files):
-  """Writes .npy files that belong together: [(path, arrays [b, ...], one after the other, shape, dtype)].
+  Args:
+    folder: does not exist yet, or is empty.
+    batches: uint8 [b, H, W, C], n images in all.
+    table: the rows of FOLDER/labels.csv; without rows there is no such file.
 
-  All or none, on one disk: until all are there each is called PATH.part, and a stop while they take their names leaves
-  at worst the first one alone, never an old one beside a new one. OSError, before the first array is asked for, where
-  the disk has no room, a file cannot be written, or another process writes it.
+  Raises:
+    ValueError: the folder holds files, is the root of a disk, or n is wrong.
   """
-  files = [
-    (pathlib.Path(path), parts, tuple(map(int, shape)), np.dtype(dtype))
-    for path, parts, shape, dtype in files
-  ]
-  temporary = {path: path.with_name(path.name + '.part') for path, *_ in files}
-  first, *others = temporary
-  check_room(
-    first, sum(math.prod(shape) * dtype.itemsize for *_, shape, dtype in files), temporary.values()
-  )
-  with contextlib.ExitStack() as claims:
-    opened = {path: claims.enter_context(claimed(path, part)) for path, part in temporary.items()}
-    for path, parts, shape, dtype in files:
-      file = opened[path]
-      header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
-      np.lib.format.write_array_header_1_0(file, header)
-      size = file.tell() + math.prod(shape) * dtype.itemsize
-      for part in parts:
-        # Not through a memory map, in which a full disk kills the process by SIGBUS.
-        file.write(np.ascontiguousarray(part, dtype).data)
-      if file.tell() != size:
-        raise ValueError(f'{path}: {list(shape)} is {size} bytes, but {file.tell()} came')
-      file.flush()
-      os.fsync(file.fileno())
-    for path in others:
-      path.unlink(missing_ok=True)
-    for path in temporary:
-      os.replace(temporary[path], path)
-
-
-@contextlib.contextmanager
-def claimed(path, part):
-  """The file `part`, open and empty, for this process alone; it is to be renamed to `path`, or goes in the end."""
-  try:
-    if path.is_dir():
-      raise OSError('it is a folder')
-    file = open(part, 'ab')
-  except OSError as e:
-    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-      raise OSError(
-        f'{path} is being written by another process: wait for it, or name another file'
-      ) from e
-    file.truncate(0)  # what a killed run left
-    try:
-      yield file
-    finally:
-      part.unlink(missing_ok=True)
-
-
-def check_room(path, needed, replaced=()):
-  """None, or OSError where the disk of `path` has less than `needed` bytes; files that are `replaced` free theirs."""
-  free = shutil.disk_usage(path.absolute().parent).free + sum(
-    p.stat().st_size for p in replaced if p.exists()
-  )
-  if needed > free:
-    raise OSError(
-      f'{path}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free: make room, ask for fewer '
-      'images, or name a path on another disk'
-    )
-
-
-def save_pngs(folder, parts, n, table=()):
-  """Writes uint8 images [b, H, W, C], n in all, as FOLDER/0000.png and so on, and the rows of its labels.csv where
-  there are some. All or nothing: until all are there the folder is called FOLDER.part.
-
-  Raises ValueError where the folder holds anything already.
-  """
-  folder, names, count = (
-    pathlib.Path(folder).resolve(),
-    png_names(n),
-    0,
-  )  # what links point to is what is renamed
+  folder = pathlib.Path(folder).resolve()  # a link stays; the folder behind it is replaced
   if folder.is_mount():
     raise ValueError(f'{folder} is the root of a disk: name a folder in it')
   if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -137,15 +77,14 @@ def save_pngs(folder, parts, n, table=()):
   temporary = folder.with_name(folder.name + '.part')
   if temporary.exists():
     raise ValueError(
-      f'{temporary} was left by a killed run, or is being written by another: remove it'
+      f'{temporary} was left by a killed run, or another run is writing it: remove it'
     )
   temporary.mkdir()
   try:
-    for count, image in enumerate(itertools.chain.from_iterable(parts), 1):
+    names, count = png_names(n), 0
+    for count, image in enumerate(itertools.chain.from_iterable(batches), 1):
       if count <= n:
-        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(
-          temporary / next(names), 'PNG'
-        )
+        _picture(image).save(temporary / next(names), 'PNG')
     if count != n:
       raise ValueError(f'{folder}: {n} images were announced, but {count} came')
     rows = iter(table)
@@ -157,6 +96,122 @@ def save_pngs(folder, parts, n, table=()):
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def png_names(n):
-  """Yields '0000.png' and so on, n names that are as long as each other."""
+def png_names(n: int) -> Iterator[str]:
+  """Yields n file names of equal length: '0000.png', '0001.png' and so on."""
   return (f'{i:0{max(4, len(str(n - 1)))}d}.png' for i in range(n))
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+  return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+
+
+def save_npy(
+  path: str | os.PathLike,
+  batches: Iterable[ArrayLike],
+  shape: Sequence[int],
+  dtype: DTypeLike = np.uint8,
+) -> None:
+  """Writes batches [b, ...] to one .npy file; see save_npys."""
+  save_npys([(path, batches, shape, dtype)])
+
+
+def save_npys(
+  files: Iterable[tuple[str | os.PathLike, Iterable[ArrayLike], Sequence[int], DTypeLike]],
+) -> None:
+  """Writes .npy files that belong together, all or none.
+
+  Until all are written, each file is called PATH.part. A stop during the renaming leaves at worst
+  the first file alone, never an old file with a new one.
+
+  Args:
+    files: (path, batches [b, ...], shape of the whole, dtype) of each file, all on one disk.
+
+  Raises:
+    OSError: before the first batch is drawn: the disk has no room, a file cannot be written, or
+      another process is writing it.
+    ValueError: the batches do not fill the shape.
+  """
+  files = [
+    (pathlib.Path(path), batches, tuple(map(int, shape)), np.dtype(dtype))
+    for path, batches, shape, dtype in files
+  ]
+  temporary = {path: path.with_name(path.name + '.part') for path, *_ in files}
+  first, *others = temporary
+  needed = sum(math.prod(shape) * dtype.itemsize for *_, shape, dtype in files)
+  _check_room(first, needed, temporary.values())
+  with contextlib.ExitStack() as claims:
+    opened = {path: claims.enter_context(_claimed(path, part)) for path, part in temporary.items()}
+    for path, batches, shape, dtype in files:
+      file = opened[path]
+      header = {
+        'descr': np.lib.format.dtype_to_descr(dtype),
+        'fortran_order': False,
+        'shape': shape,
+      }
+      np.lib.format.write_array_header_1_0(file, header)
+      size = file.tell() + math.prod(shape) * dtype.itemsize
+      for batch in batches:
+        # Not through a memory map: on a full disk that kills the process by SIGBUS.
+        file.write(np.ascontiguousarray(batch, dtype).data)
+      if file.tell() != size:
+        raise ValueError(f'{path}: {list(shape)} takes {size} bytes, but {file.tell()} came')
+      file.flush()
+      os.fsync(file.fileno())
+    for path in others:
+      path.unlink(missing_ok=True)
+    for path in temporary:
+      os.replace(temporary[path], path)
+
+
+@contextlib.contextmanager
+def _claimed(path: pathlib.Path, part: pathlib.Path) -> Iterator[IO[bytes]]:
+  """The file `part`, open, empty and locked; unless renamed to `path`, it is removed at the end."""
+  try:
+    if path.is_dir():
+      raise OSError('it is a folder')
+    file = part.open('ab')
+  except OSError as e:
+    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
+  with file:
+    if not lock(file):
+      raise OSError(
+        f'{path} is being written by another process: wait for it, or name another file'
+      )
+    file.truncate(0)  # a killed run may have left bytes
+    try:
+      yield file
+    finally:
+      part.unlink(missing_ok=True)
+
+
+def _check_room(path: pathlib.Path, needed: int, replaced: Iterable[pathlib.Path]) -> None:
+  """OSError if the disk of `path` has less than `needed` bytes, counting what `replaced` frees."""
+  free = shutil.disk_usage(path.absolute().parent).free
+  free += sum(p.stat().st_size for p in replaced if p.exists())
+  if needed > free:
+    raise OSError(
+      f'{path} needs {size_in_words(needed)}, but only {size_in_words(free)} are free: make room, '
+      'ask for fewer images, or name a path on another disk'
+    )
+
+
+def lock(file: IO) -> bool:
+  """Whether this process now holds the lock of an open file; closing the file releases it."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
+
+
+def size_in_words(count: int) -> str:
+  """A number of bytes for people: '25 bytes', '1.5 KiB', '3.21 GiB'."""
+  units = ('bytes', 'KiB', 'MiB', 'GiB', 'TiB')
+  power = min((max(count, 1).bit_length() - 1) // 10, len(units) - 1)
+  return f'{count / 1024**power:.4g} {units[power]}'
+
+
+def cache_home() -> pathlib.Path:
+  """The folder of all caches: $XDG_CACHE_HOME/vaegan_jax, or ~/.cache/vaegan_jax."""
+  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(home).expanduser() / 'vaegan_jax'

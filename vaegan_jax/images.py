@@ -1,16 +1,21 @@
-"""Pictures: files to uint8 pixels, network images to uint8 pixels, grids, PNG files.
+"""Pictures: uint8 pixels from encoded files and from networks' outputs; grids and captions.
 
-Outside the program an image is uint8 [H, W, C], inside it is float32 x / 127.5 - 1 in [-1, 1].
+In files and data sets an image is uint8 [H, W, C] with values v; networks take and give float32
+v / 127.5 - 1 in [-1, 1].
 """
 
+from collections.abc import Sequence
 import io
+import os
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 LARGEST_PIXELS = 50_000_000
 INK = (40, 40, 40)  # RGB of captions
-# Named, so that no other of Pillow's readers (one of them starts Ghostscript) sees the bytes.
+# Only these of Pillow's readers may see the bytes: one of the others starts Ghostscript.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
@@ -24,21 +29,27 @@ TURNS = {
 }
 
 
-def read_image(source, channels, *, at_least=0, background=(255, 255, 255)):
+def read_image(
+  source: bytes | str | os.PathLike | IO[bytes],
+  channels: int,
+  *,
+  at_least: int = 0,
+  background: tuple[int, int, int] = (255, 255, 255),
+) -> np.ndarray:
   """uint8 [h, w, channels] of a JPEG, PNG, WebP, BMP or GIF (its first frame), upright.
 
   16 bits become 8 by v / 257, transparency is composited over the background, and EXIF orientation
-  is applied. A picture of more than LARGEST_PIXELS is refused by its header, not decoded.
+  is applied. A picture of more than LARGEST_PIXELS is refused by its header and never decoded.
 
   Args:
     source: the file's bytes, its path, or a file object.
     channels: 1 (grey) or 3 (RGB).
-    at_least: pixels; a JPEG may be decoded at a half, a quarter or an eighth of its size as long as
-      both sides keep this length. 0 decodes it whole.
+    at_least: pixels; a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size while both sides keep at
+      least this length. 0 decodes it at full size.
     background: RGB under transparent pixels.
 
   Raises:
-    ValueError: whatever is wrong with the picture, truncation included.
+    ValueError: the picture is unreadable for any reason, truncation included.
   """
   if channels not in (1, 3):
     raise ValueError(f'channels is {channels}: use 1 (grey) or 3 (RGB)')
@@ -54,7 +65,7 @@ def read_image(source, channels, *, at_least=0, background=(255, 255, 255)):
         image.draft(None, (at_least, at_least))
       image.load()
       turn = TURNS.get(_orientation(image))
-      image = _eight_bits(image, channels, background)  # One name, so that few copies live at once.
+      image = _eight_bits(image, channels, background)  # one name, so that few copies are alive
     image = image if turn is None else image.transpose(turn)
     return np.array(image).reshape(image.height, image.width, channels)
   except Image.UnidentifiedImageError:
@@ -85,20 +96,22 @@ def _orientation(image):
   """EXIF orientation, 1..8."""
   try:
     return image.getexif().get(ORIENTATION, 1)
-  except Exception:  # Damaged metadata do not make a picture unreadable.
+  except Exception:  # damaged metadata does not make a picture unreadable
     return 1
 
 
-def fit_image(image, size, crop=None, pad=False):
-  """uint8 [size, size, C] of uint8 [h, w, C]: a square of it, resized.
+def fit_image(
+  image: np.ndarray, size: int, crop: tuple[int, int, int, int] | None = None, pad: bool = False
+) -> np.ndarray:
+  """uint8 [size, size, C] of uint8 [h, w, C]: its largest central square, resized.
 
-  Reducing filters by Lanczos (antialiased), enlarging is bicubic.
+  Lanczos (antialiased) reduces, bicubic interpolation enlarges.
 
   Args:
     image: the pixels.
-    size: pixels.
-    crop: (top, left, height, width) to take first; then, or if None, the largest central square.
-    pad: surround a smaller image with zeros instead of resizing it.
+    size: side in pixels.
+    crop: (top, left, height, width) to cut out first.
+    pad: surround a smaller image with zeros instead of cutting and resizing it.
   """
   if crop is not None:
     top, left, height, width = crop
@@ -126,8 +139,8 @@ def fit_image(image, size, crop=None, pad=False):
   return np.array(picture.resize((size, size), resample)).reshape(size, size, channels)
 
 
-def to_uint8(images):
-  """uint8 round((x + 1) 127.5), clipped, of float images in [-1, 1]: undoes v / 127.5 - 1.
+def to_uint8(images: ArrayLike) -> np.ndarray:
+  """uint8 round((x + 1) 127.5), clipped, of float images in [-1, 1]: the inverse of v / 127.5 - 1.
 
   Raises:
     ValueError: some values are not finite.
@@ -142,14 +155,16 @@ def to_uint8(images):
   return np.rint((images + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
 
 
-def grid(images, columns=None, padding=2, scale=None):
+def grid(
+  images: np.ndarray, columns: int | None = None, padding: int = 2, scale: int | None = None
+) -> np.ndarray:
   """uint8 [H', W', 3] canvas of uint8 images [N, H, W, C], row by row on white; grey: [H', W'].
 
   Args:
     images: the pictures.
-    columns: pictures in a row; None makes the canvas about square.
+    columns: pictures per row; None makes the canvas about square.
     padding: white pixels around each picture.
-    scale: whole factor of enlargement; None brings small pictures to about 64 pixels.
+    scale: integer factor of enlargement; None enlarges small pictures to about 64 pixels.
   """
   images = np.asarray(images)
   if (
@@ -177,13 +192,21 @@ def grid(images, columns=None, padding=2, scale=None):
   return canvas[..., 0] if channels == 1 else canvas
 
 
-def captioned(canvas, rows=(), columns=(), size=13, space=6):
-  """uint8 [H', W', 3]: a grid with names left of its rows and above its columns, each evenly spread.
+def captioned(
+  canvas: np.ndarray,
+  rows: Sequence[str] = (),
+  columns: Sequence[str] = (),
+  size: int = 13,
+  space: int = 6,
+) -> np.ndarray:
+  """uint8 [H', W', 3]: a grid with row names on its left and column names above it, evenly spaced.
 
   Args:
-    canvas: uint8 [H, W] or [H, W, 3], as grid gives it. Fewer names than rows stand for blocks of rows.
-    rows, columns: texts; those of columns are turned upright where one is wider than its column.
-    size: pixels of the letters; space: pixels around a name.
+    canvas: uint8 [H, W] or [H, W, 3], from grid.
+    rows: names; one name may stand for a block of rows.
+    columns: names; all are turned upright if one is wider than its column.
+    size: pixels of the letters.
+    space: pixels around a name.
   """
   canvas = np.asarray(canvas)
   canvas = canvas if canvas.ndim == 3 else np.repeat(canvas[..., None], 3, 2)
@@ -207,16 +230,24 @@ def captioned(canvas, rows=(), columns=(), size=13, space=6):
   return np.asarray(sheet)
 
 
-def upright(words, font, height, width, begin=None):
-  """A PIL picture of words that read upwards, from `begin` pixels above its foot on, or None: in its middle."""
+def upright(
+  words: str, font: Any, height: int, width: int, begin: int | None = None
+) -> Image.Image:
+  """A white picture of words that read upwards, centred or from `begin` pixels above its foot."""
   strip = Image.new('RGB', (height, width), 'white')
   at, anchor = (height // 2, 'mm') if begin is None else (begin, 'lm')
   ImageDraw.Draw(strip).text((at, width // 2), words, INK, font, anchor)
   return strip.transpose(Image.Transpose.ROTATE_90)
 
 
-def reconstruction_grid(originals, reconstructions, columns=8, padding=2, scale=None):
-  """A grid (see there) of originals [N, H, W, C], each with its reconstruction beneath it."""
+def reconstruction_grid(
+  originals: np.ndarray,
+  reconstructions: np.ndarray,
+  columns: int = 8,
+  padding: int = 2,
+  scale: int | None = None,
+) -> np.ndarray:
+  """A grid, as by grid(), of originals [N, H, W, C], each above its reconstruction."""
   originals, reconstructions = np.asarray(originals), np.asarray(reconstructions)
   if originals.shape != reconstructions.shape:
     raise ValueError(

@@ -1,49 +1,54 @@
-"""Decoded images on disk: each source is decoded once, in bounded memory, and mapped from then on.
+"""Decoded images on disk: each source is decoded once, in bounded memory, then memory-mapped.
 
     CACHE_DIR/NAME-64x64x3-KEY/    images.npy, labels.npy, attributes.npy, meta.json
 
-The key is a hash of all that determines the content, so that nothing is ever out of date. A folder
-gets its name only when it is complete, so that any number of processes may write and be killed.
+The key is a hash of everything that determines the content, so that no entry is ever out of date.
+A folder gets its name only when it is complete, so that any number of processes may write the same
+set, and any of them may be killed.
 """
 
 import collections
+from collections.abc import Iterator
 from concurrent import futures
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import re
 import shutil
 import time
+from typing import IO, Any
 import uuid
 
 import numpy as np
 
+from vaegan_jax.data.sources import Content, Example, Source
+from vaegan_jax.files import cache_home, size_in_words
 from vaegan_jax.images import fit_image, read_image
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when decoding or the files change
 MOST_SKIPPED = 0.01  # of all images
-NAMED = 20  # warnings, before only the number is given
+NAMED = 20  # unreadable images get a warning each; the rest are only counted
 PROGRESS_SECONDS = 5.0
 STALE_SECONDS = 24 * 3600.0
 
 
-def decoded(source, image_size, channels, cache_dir='', scratch=''):
-  """{images, labels, class_names, attributes, attribute_names, skipped} of a Source; see Dataset.
+def decoded(
+  source: Source, image_size: int, channels: int, cache_dir: str = '', scratch: str = ''
+) -> dict[str, Any]:
+  """The fields of a Dataset but its name: images, labels, class_names, ..., skipped.
 
-  What is not in the cache yet is decoded into it, or into the folder `scratch` where one is given.
+  A source that is not in the cache is decoded into it, or into the folder `scratch` if given.
 
   Raises:
     ValueError: over MOST_SKIPPED of the images cannot be read, the disk is full, or the cache
       cannot be written.
   """
-  home = pathlib.Path(
-    cache_dir
-    or pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'vaegan_jax' / 'data'
-  ).expanduser()
+  home = pathlib.Path(cache_dir).expanduser() if cache_dir else cache_home() / 'data'
   what = [FORMAT, image_size, channels, source.crop, source.border, source.identity]
   key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]
   label = re.sub(r'[^A-Za-z0-9]+', '_', source.name.rpartition('/')[2]).strip('_')[:40]
@@ -74,11 +79,13 @@ def decoded(source, image_size, channels, cache_dir='', scratch=''):
   return content
 
 
-def _opened(folder):
+def _opened(folder: pathlib.Path) -> dict[str, Any] | None:
   """The content of a complete cache folder, or None."""
   try:
     meta = json.loads((folder / 'meta.json').read_text())
-    arrays = dict(images=np.asarray(np.load(folder / 'images.npy', mmap_mode='r')))
+    arrays: dict[str, np.ndarray | None] = {
+      'images': np.asarray(np.load(folder / 'images.npy', mmap_mode='r'))
+    }
     for name in ('labels', 'attributes'):
       arrays[name] = np.load(folder / f'{name}.npy') if name in meta['shapes'] else None
     if {k: list(v.shape) for k, v in arrays.items() if v is not None} != meta['shapes']:
@@ -96,10 +103,10 @@ def _opened(folder):
     return None
 
 
-def _publish(temporary, final):
+def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
   """Gives the finished folder its name, unless another process was faster."""
   if final.exists() and _opened(final) is None:
-    os.rename(final, temporary / 'damaged')  # goes away with temporary, or below
+    os.rename(final, temporary / 'damaged')  # if killed here, `temporary` goes with it
     shutil.rmtree(temporary / 'damaged')
   try:
     os.rename(temporary, final)
@@ -108,30 +115,29 @@ def _publish(temporary, final):
       raise
 
 
-def _remove_stale(home):
-  """Removes what killed processes left behind."""
+def _remove_stale(home: pathlib.Path) -> None:
+  """Removes the temporary folders of killed processes."""
   for folder in home.glob('.*.tmp'):
     try:
       if time.time() - folder.stat().st_mtime > STALE_SECONDS:
         shutil.rmtree(folder, ignore_errors=True)
-    except FileNotFoundError:  # another process removes it, too
+    except FileNotFoundError:  # another process was faster
       pass
 
 
-def _decode(source, image_size, channels, folder):
+def _decode(source: Source, image_size: int, channels: int, folder: pathlib.Path) -> None:
   """Writes the files of the cache to a folder."""
-  content = source.read()
-  size = content.count * image_size**2 * channels
-  free = shutil.disk_usage(folder).free
-  if size > free:
-    raise OSError(f'{size / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free')
-  log.info('decoding %s, %d images, for all later runs', source.name, content.count)
+  content, shape = source.read(), (image_size, image_size, channels)
+  needed, free = content.length * math.prod(shape), shutil.disk_usage(folder).free
+  if needed > free:
+    raise OSError(f'{size_in_words(needed)} are needed, {size_in_words(free)} are free')
+  log.info('decoding the %d images of %s, once for all runs', content.length, source.name)
   kept, skipped = [], list(content.refused)
-  total = content.count + len(skipped)
+  total = content.length + len(skipped)
   _refuse_many(source.name, skipped, total)
   last = start = time.monotonic()
   with open(folder / 'images.npy', 'w+b') as file:
-    header = _write_header(file, (content.count, image_size, image_size, channels))
+    header = _write_header(file, (content.length, *shape))
     for done, (example, image) in enumerate(_images(source, content, image_size, channels), 1):
       if isinstance(image, str):
         skipped.append((example.name, image))
@@ -139,7 +145,7 @@ def _decode(source, image_size, channels, folder):
           log.warning('%s: left out %s: %s', source.name, example.name, image)
         _refuse_many(source.name, skipped, total)
       else:
-        # Not through a memory map, in which a full disk kills the process by SIGBUS.
+        # Not through a memory map: on a full disk that kills the process by SIGBUS.
         file.write(image.tobytes())
         kept.append(example)
       if time.monotonic() - last > PROGRESS_SECONDS:
@@ -148,7 +154,7 @@ def _decode(source, image_size, channels, folder):
           'decoding %s: %d of %d images, %.0f images/s',
           source.name,
           done,
-          content.count,
+          content.length,
           done / (last - start),
         )
     if not kept:
@@ -158,29 +164,37 @@ def _decode(source, image_size, channels, folder):
         '%s: %d of %d images could not be read and are left out', source.name, len(skipped), total
       )
     file.seek(0)
-    if _write_header(file, (len(kept), image_size, image_size, channels)) != header:
+    if _write_header(file, (len(kept), *shape)) != header:
       raise AssertionError('the header of images.npy changed its length')
     file.flush()
     os.fsync(file.fileno())
-  _write_rest(folder, kept, skipped, content, (len(kept), image_size, image_size, channels))
+  _write_rest(folder, kept, skipped, content, [len(kept), *shape])
 
 
-def _write_header(file, shape):
-  """Bytes written; the same for any length of the first axis, which NumPy leaves room to grow."""
-  np.lib.format.write_array_header_1_0(file, dict(descr='|u1', fortran_order=False, shape=shape))
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> int:
+  """Its length in bytes: NumPy pads it, so that it does not depend on the first axis."""
+  np.lib.format.write_array_header_1_0(
+    file, {'descr': '|u1', 'fortran_order': False, 'shape': shape}
+  )
   return file.tell()
 
 
-def _write_rest(folder, kept, skipped, content, shape):
-  """Writes labels.npy, attributes.npy, and, last, meta.json."""
-  shapes, classes = dict(images=shape), content.class_names
+def _write_rest(
+  folder: pathlib.Path,
+  kept: list[Example],
+  skipped: list[tuple[str, str]],
+  content: Content,
+  shape: list[int],
+) -> None:
+  """Writes labels.npy, attributes.npy and, last, meta.json."""
+  shapes, classes = {'images': shape}, content.class_names
   labels = [e.label for e in kept]
   if labels[0] is not None:
-    if classes is None:  # names or numbers of persons: numbered in their order
+    if classes is None:  # names or numbers of persons become classes, in sorted order
       distinct = sorted(set(labels))
       index, classes = {v: i for i, v in enumerate(distinct)}, [str(v) for v in distinct]
       labels = [index[v] for v in labels]
-    if set(labels) == {-1}:  # TFDS's mark of a split without labels
+    if set(labels) == {-1}:  # TFDS marks a split without labels so
       classes = None
     else:
       np.save(folder / 'labels.npy', np.array(labels, np.int32))
@@ -194,13 +208,15 @@ def _write_rest(folder, kept, skipped, content, shape):
   (folder / 'meta.json').write_text(json.dumps(meta))
 
 
-def _images(source, content, image_size, channels):
-  """Yields (example, uint8 [image_size, image_size, channels] or the reason why not), in order."""
+def _images(
+  source: Source, content: Content, image_size: int, channels: int
+) -> Iterator[tuple[Example, np.ndarray | str]]:
+  """Yields (example, uint8 [image_size, image_size, channels] or why it is unreadable)."""
 
   def image(example):
     try:
-      encoded = example.encoded() if callable(example.encoded) else example.encoded
-      # A crop counts in the pixels of the whole image.
+      encoded: Any = example.encoded() if callable(example.encoded) else example.encoded
+      # A crop is in pixels of the full image, so that this must not be decoded smaller.
       picture = read_image(encoded, channels, at_least=0 if source.crop else 2 * image_size)
       if source.border and max(picture.shape[:2]) not in (image_size, source.border):
         picture = fit_image(picture, source.border, pad=True)
@@ -224,7 +240,8 @@ def _images(source, content, image_size, channels):
       pool.shutdown(cancel_futures=True)
 
 
-def _refuse_many(name, skipped, total):
+def _refuse_many(name: str, skipped: list[tuple[str, str]], total: int) -> None:
+  """ValueError if over MOST_SKIPPED of the images are unreadable."""
   if len(skipped) > MOST_SKIPPED * total:
     first = '; '.join(f'{n}: {reason}' for n, reason in skipped[:3])
     raise ValueError(

@@ -1,40 +1,57 @@
-"""The order of the examples, and batches made ahead of the step."""
+"""The batches: one endless stream of epochs, cut into steps, and prefetched.
+
+Each epoch is a permutation of the examples; a batch may straddle two epochs. The batch of a step
+depends only on the seed and the step, so that a run resumes exactly, on any number of hosts.
+"""
 
 import atexit
+from collections.abc import Callable, Generator, Iterable, Iterator
 import functools
 import itertools
 import queue
 import threading
+from typing import Any
 
 import numpy as np
 
-from vaegan_jax.data.datasets import check
+from vaegan_jax.data.datasets import Dataset, check
 
 
-@functools.lru_cache(maxsize=32)  # a population has an order for each of its seeds
-def example_order(count, epoch, seed):
-  """int64 [count], read-only: the permutation of an epoch, the same with every version of NumPy."""
-  # Raw Philox words are fixed by its definition; Generator.permutation may change.
+@functools.lru_cache(maxsize=32)  # a population has one order per seed
+def example_order(count: int, epoch: int, seed: int) -> np.ndarray:
+  """int64 [count], read-only: the permutation of an epoch, the same in every version of NumPy."""
+  # Philox's definition fixes its raw words; Generator.permutation may change.
   key = np.array([seed % 2**64, epoch], np.uint64)
   order = np.argsort(np.random.Philox(key=key).random_raw(count), kind='stable')
   order.flags.writeable = False
   return order
 
 
-def batch_indices(count, batch_size, step, seed):
-  """int64 [batch_size]: the examples of step `step` (from 0 on), over all processes."""
+def batch_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+  """int64 [batch_size]: the examples of step `step`, counted from 0, over all processes."""
   epoch, offset = divmod(step * batch_size, count)
-  parts, missing = [], batch_size
+  pieces, missing = [], batch_size
   while missing:
-    parts.append(example_order(count, epoch, seed)[offset : offset + missing])
-    missing -= len(parts[-1])
+    pieces.append(example_order(count, epoch, seed)[offset : offset + missing])
+    missing -= len(pieces[-1])
     epoch, offset = epoch + 1, 0
-  return np.concatenate(parts)
+  return np.concatenate(pieces)
 
 
-def indices(count, *, batch_size, seed, start_step=0, process_index=0, process_count=1, steps=1):
-  """An endless iterator of this process's examples of every batch, from step `start_step` on: int32
-  [b], b = batch_size / process_count; for `steps` > 1 those of so many batches at once, [steps, b]."""
+def indices(
+  count: int,
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  steps: int = 1,
+) -> Iterator[np.ndarray]:
+  """Yields this process's examples of each batch, from `start_step` on, without end: int32 [b].
+
+  b is batch_size / process_count. With steps > 1, each item holds that many batches: [steps, b].
+  """
   own = slice(
     process_index * batch_size // process_count, (process_index + 1) * batch_size // process_count
   )
@@ -45,23 +62,39 @@ def indices(count, *, batch_size, seed, start_step=0, process_index=0, process_c
     yield np.stack(at) if steps > 1 else at[0]
 
 
-def take(dataset, at, condition='none'):
-  """The examples `at` (indices [...] or a slice) as a batch: a dict of x, uint8 [..., H, W, C], and, when
-  conditioned, of c: int32 [...] labels, or float32 [..., A] attributes."""
-  batch = dict(x=dataset.images[at])
+def take(
+  dataset: Dataset, at: np.ndarray | slice, condition: str = 'none'
+) -> dict[str, np.ndarray]:
+  """The examples `at`, indices [...] or a slice, as a batch.
+
+  x: uint8 [..., H, W, C]. c, unless the condition is none: int32 [...] labels or float32 [..., A]
+  attributes.
+  """
+  batch = {'x': dataset.images[at]}
   if condition != 'none':
-    c, kind = dict(label=(dataset.labels, np.int32), attributes=(dataset.attributes, np.float32))[
-      condition
-    ]
-    batch['c'] = c[at].astype(kind)
+    values, dtype = {
+      'label': (dataset.labels, np.int32),
+      'attributes': (dataset.attributes, np.float32),
+    }[condition]
+    batch['c'] = values[at].astype(dtype)
   return batch
 
 
 def batches(
-  dataset, *, batch_size, seed, start_step=0, process_index=0, process_count=1, condition='none'
-):
-  """An endless iterator of this process's rows of every batch, from step `start_step` on; see take and
-  indices. Raises as check does, before the first batch."""
+  dataset: Dataset,
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  condition: str = 'none',
+) -> Iterator[dict[str, np.ndarray]]:
+  """This process's part of each batch, from `start_step` on, without end; see indices and take.
+
+  Raises:
+    ValueError: at the call, not at the first batch; see check.
+  """
   check(dataset, batch_size=batch_size, process_count=process_count, condition=condition)
   return (
     take(dataset, at, condition)
@@ -76,11 +109,16 @@ def batches(
   )
 
 
-def prefetch(iterator, put, depth=2):
-  """Yields put(item) of each item in order, made ahead in a thread: `depth` wait, one is in work.
+def prefetch(
+  iterator: Iterable[Any], put: Callable[[Any], Any], depth: int = 2
+) -> Generator[Any, None, None]:
+  """Yields put(item) of each item, in order, computed ahead in a thread.
 
-  put: item -> what the consumer wants, e.g. arrays on devices. Exceptions of the iterator and of
-  put are raised here. Closing the generator ends the thread.
+  Exceptions of the iterator and of `put` are raised here. Closing the generator ends the thread.
+
+  Args:
+    put: turns an item into what the consumer needs, such as arrays on devices.
+    depth: finished items that wait for the consumer; the thread works on one more.
   """
   ready, stop, end = queue.Queue(depth), threading.Event(), object()
 
@@ -98,7 +136,7 @@ def prefetch(iterator, put, depth=2):
         if stop.is_set():
           return
       offer(end)
-    except BaseException as error:  # whatever it is, the consumer must not wait for ever
+    except BaseException as error:  # of any kind: the consumer must not wait for ever
       offer(end, error)
 
   def finish():
@@ -107,7 +145,7 @@ def prefetch(iterator, put, depth=2):
 
   thread = threading.Thread(target=work, name='prefetch', daemon=True)
   thread.start()
-  # A daemon thread inside JAX while the interpreter shuts down can crash it.
+  # A daemon thread inside JAX can crash the interpreter while it shuts down.
   atexit.register(finish)
   try:
     while True:

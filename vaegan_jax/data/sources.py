@@ -1,83 +1,94 @@
 """Where images come from, still encoded: scikit-learn's digits and TFDS sets; see also folders.py.
 
-A source is found without decoding an image, so that what is wrong with a data set is said at once.
-TensorFlow is imported only while a TFDS set is read, which happens once: data.py keeps the images.
+Finding a source decodes no image, so that an unusable data set fails at once. TensorFlow is only
+imported to read a TFDS set, which happens once: cache.py keeps the images.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
 import functools
 import json
 import logging
 import os
 import re
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
 class Example(NamedTuple):
+  """An image, still encoded."""
+
   name: str
   encoded: Any  # bytes, a path, or a function that returns bytes
-  label: Any = None  # the index of a class, or, without class names, any sortable value
+  label: Any = None  # the index of a class; without class names, any sortable value
   attributes: Any = None  # uint8 [A]
 
 
 class Content(NamedTuple):
-  count: int  # the most examples that can come
+  """What reading a source gives."""
+
+  length: int  # at most
   examples: Iterator[Example]
   class_names: list[str] | None = None
   attribute_names: list[str] | None = None
-  refused: tuple = ()  # (name, reason) of files that are not even offered
+  refused: tuple = ()  # (name, reason) of images that must not be read
 
 
 class Source(NamedTuple):
+  """Images that can be read, and how to crop them."""
+
   name: str  # for messages
-  identity: list  # of JSON values: all that the content depends on
+  identity: list  # JSON values: everything that the content depends on
   read: Callable[[], Content]
   crop: tuple | None = None  # top, left, height, width
-  border: int | None = None  # pixels: side to which small images are padded with zeros
+  border: int | None = None  # pixels: smaller images are padded with zeros to this side
 
 
-# --- Embedded: needs no network, no TensorFlow and no cache.
+# --- The digits need no network, no TensorFlow and no cache.
 
 
-def digits(split):
+def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
   """uint8 [N, 8, 8, 1] and int32 [N]: scikit-learn's handwritten digits, 0..16 scaled to 0..255.
 
-  train: the first 1,500, test: the last 297, by other writers; all classes are alike in both.
+  train holds the first 1,500, test the last 297, by other writers; both have the classes in about
+  equal numbers.
   """
-  parts = {'train': slice(0, 1500), 'test': slice(1500, None), 'train+test': slice(None)}
-  if split not in parts:
+  splits = {'train': slice(0, 1500), 'test': slice(1500, None), 'train+test': slice(None)}
+  if split not in splits:
     raise ValueError(
-      f'digits has no split {split!r}: set --config.data.split to one of {", ".join(parts)}'
+      f'digits has no split {split!r}: set --config.data.split to one of {", ".join(splits)}'
     )
   try:
     from sklearn import datasets
   except ImportError as error:
     raise ValueError('the digits come with scikit-learn: pip install scikit-learn') from error
-  table = datasets.load_digits()
-  images = np.rint(table.images[parts[split]] * (255 / 16)).astype(np.uint8)
-  return images[..., None], table.target[parts[split]].astype(np.int32)
+  table: Any = datasets.load_digits()
+  images = np.rint(table.images[splits[split]] * (255 / 16)).astype(np.uint8)
+  return images[..., None], table.target[splits[split]].astype(np.int32)
 
 
-# --- TensorFlow Datasets. To add a set: one line. Keys are the names of its features.
+# --- TensorFlow Datasets.
 
-TFDS_SETS = dict(
+# A new set is one line: the names of its features, and its crop (top, left, height, width).
+TFDS_SETS: dict[str, dict[str, Any]] = dict(
   mnist=dict(label='label', border=32),
   fashion_mnist=dict(label='label', border=32),
   cifar10=dict(label='label'),
   celeb_a=dict(attributes='attributes', crop=(40, 15, 148, 148)),  # Larsen et al.'s code
-  celeb_a64=dict(label='identity', attributes='attributes', download=False),  # cropped already
+  celeb_a64=dict(label='identity', attributes='attributes', download=False),  # already cropped
   lfw=dict(label='label', crop=(50, 50, 150, 150)),  # Larsen et al.'s code
   lfw64=dict(label='label', attributes='attributes', only='has_attributes', download=False),
   stl10=dict(label='label'),  # 'unlabelled' has no classes
   oxford_flowers102=dict(label='label'),  # Bao et al. crop to masks, which TFDS does not have
+  # Bao et al.: "original images", no bounding boxes
   caltech_birds2011=dict(label='label'),
-)  # Bao et al.: "original images", no bounding boxes
+)
 
 
-def tfds_source(name, split, data_dir, download):
-  """The Source of a split (or train+test, train[:50%]) of a prepared TFDS set; see load."""
-  from etils import epath  # local folders and gs://
+def tfds_source(name: str, split: str, data_dir: str, download: bool) -> Source:
+  """The Source of a split (train+test, train[:50%]) of a prepared TFDS set; see datasets.load."""
+  from etils import epath  # reads local folders and gs://
 
   spec = TFDS_SETS[name]
   home = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
@@ -92,30 +103,32 @@ def tfds_source(name, split, data_dir, download):
     _download(name, root)
     folder = _prepared(root / name)
   if folder is None:
-    found = sorted({p.parent.parent.name for p in root.glob('*/*/dataset_info.json')})
-    fetch = (
-      'set --config.data.download=True to have TFDS fetch it, '
-      if spec.get('download', True)
-      else ''
-    )
-    raise ValueError(
-      f'the data set {name} is not in {root} (looked for {root / name}/<version>/'
-      f'dataset_info.json; found there: {", ".join(found) or "no data set"}): {fetch}set '
-      f'--config.data.data_dir to the folder that holds {name}/, or use your own images with '
-      '--config.data.name=folder and --config.data.path'
-    )
+    raise _missing(name, root, spec)
   info = (folder / 'dataset_info.json').read_text()
   splits = [s['name'] for s in json.loads(info)['splits']]
   for part in split.split('+'):
     if part.split('[')[0] not in [*splits, 'all']:
       raise ValueError(
         f'{name} has no split {part!r}: set --config.data.split to one of '
-        f'{", ".join(splits)}, a part such as {splits[0]}[:90%], or a sum with +'
+        f'{", ".join(splits)}, a part such as {splits[0]}[:90%], or a sum of these with +'
       )
   files = sorted((p.name, p.stat().length, p.stat().mtime) for p in folder.iterdir())
   read = functools.partial(_read_tfds, str(folder), split, spec)
   identity = ['tfds', str(folder), split, files, sorted(spec.items()), info]
   return Source(f'{name} ({split})', identity, read, spec.get('crop'), spec.get('border'))
+
+
+def _missing(name, root, spec):
+  """The ValueError that says where a set was looked for."""
+  found = sorted({p.parent.parent.name for p in root.glob('*/*/dataset_info.json')})
+  can_fetch = spec.get('download', True)
+  fetch = 'set --config.data.download=True to let TFDS fetch it, ' if can_fetch else ''
+  return ValueError(
+    f'the data set {name} is not in {root} (looked for {root / name}/<version>/dataset_info.json; '
+    f'{root} holds {", ".join(found) or "no data set"}): {fetch}set --config.data.data_dir to the '
+    f'folder that holds {name}/, or use your own images with --config.data.name=folder and '
+    '--config.data.path'
+  )
 
 
 def _prepared(folder):
@@ -140,8 +153,8 @@ def _prepared(folder):
   )
 
 
-def _tensorflow_datasets():
-  """TFDS and TensorFlow, the latter kept off accelerators, whose memory is JAX's."""
+def _tensorflow_datasets() -> Any:
+  """The module of TFDS; TensorFlow is kept off the accelerators, whose memory JAX needs."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   try:
     import tensorflow as tf
@@ -151,13 +164,11 @@ def _tensorflow_datasets():
       f'reading TFDS sets needs tensorflow and tensorflow-datasets ({error}): '
       'pip install "vaegan_jax[data]"'
     ) from error
-  # A warning of TFDS about itself, ten times for a set with attributes.
+  # TFDS warns about its own code, ten times for a set with attributes.
   logging.getLogger('absl').addFilter(lambda r: 'FeatureConnector.dtype' not in str(r.msg))
   for kind in ('GPU', 'TPU'):
-    try:
+    with contextlib.suppress(RuntimeError):  # the caller already uses TensorFlow's devices
       tf.config.set_visible_devices([], kind)
-    except RuntimeError:  # The caller has used TensorFlow already: its devices are his choice.
-      pass
   return tfds
 
 
@@ -165,7 +176,7 @@ def _download(name, root):
   tfds = _tensorflow_datasets()
   try:
     tfds.builder(name, data_dir=str(root)).download_and_prepare()
-  except Exception as error:  # of the network, of checksums, of quotas, of the disk
+  except Exception as error:  # network, checksums, quotas, disk
     raise ValueError(
       f'TFDS could not fetch {name} into {root} ({type(error).__name__}: {error}): try again '
       "later (CelebA's host has a daily quota), or prepare it on another machine and copy "
@@ -185,7 +196,7 @@ def _read_tfds(folder, split, spec):
       f'the data set in {folder} has no feature {missing[0]!r}; it has '
       f'{", ".join(sorted(features))}'
     )
-  label = features[spec['label']] if 'label' in spec else None
+  label: Any = features[spec['label']] if 'label' in spec else None
   names = sorted(features[spec['attributes']]) if 'attributes' in spec else None
   classes = list(label.names) if isinstance(label, tfds.features.ClassLabel) else None
   try:
@@ -194,36 +205,38 @@ def _read_tfds(folder, split, spec):
       split=split,
       shuffle_files=False,
       decoders=tfds.decode.PartialDecoding(
-        {k: True for k in ['image', *keys]}, {'image': tfds.decode.SkipDecoding()}
+        dict.fromkeys(['image', *keys], True), {'image': tfds.decode.SkipDecoding()}
       ),
       read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
     batches = rows.batch(256).prefetch(2).as_numpy_iterator()
-  except Exception as error:  # a split that cannot be parsed, a format that tf.data cannot read
+  except Exception as error:  # TFDS cannot parse the split, or tf.data cannot read the format
     raise ValueError(
       f'TFDS cannot read the split {split!r} in {folder} ({type(error).__name__}: {error})'
     ) from error
+  return Content(count, _examples(batches, spec, names, folder, split), classes, names)
 
-  def examples():
-    number = 0
-    try:
-      for batch in batches:
-        labels = batch[spec['label']] if label else [None] * len(batch['image'])
-        attributes = (
-          np.stack([batch[spec['attributes']][k] for k in names], 1).astype(np.uint8)
-          if names
-          else labels
-        )
-        wanted = batch[spec['only']] if 'only' in spec else [True] * len(labels)
-        for i, encoded in enumerate(batch['image']):
-          if wanted[i]:
-            value = labels[i].decode() if isinstance(labels[i], bytes) else labels[i]
-            yield Example(f'{split} {number + i}', encoded, value, attributes[i])
-        number += len(labels)
-    except Exception as error:  # tf.errors.DataLossError and its like
-      raise ValueError(
-        f'{folder} is damaged after example {number} of {split} '
-        f'({type(error).__name__}: {error}): prepare it anew'
-      ) from error
 
-  return Content(count, examples(), classes, names)
+def _examples(batches, spec, names, folder, split):
+  """Yields the Examples of batches that TFDS reads."""
+  number = 0
+  try:
+    for batch in batches:
+      size = len(batch['image'])
+      labels: Any = batch[spec['label']] if 'label' in spec else [None] * size
+      if names:
+        columns = [batch[spec['attributes']][k] for k in names]
+        attributes = np.stack(columns, 1).astype(np.uint8)
+      else:
+        attributes = [None] * size
+      wanted = batch[spec['only']] if 'only' in spec else [True] * size
+      for i, encoded in enumerate(batch['image']):
+        if wanted[i]:
+          label = labels[i].decode() if isinstance(labels[i], bytes) else labels[i]
+          yield Example(f'{split} {number + i}', encoded, label, attributes[i])
+      number += size
+  except Exception as error:  # such as tf.errors.DataLossError
+    raise ValueError(
+      f'{folder} is damaged after example {number} of {split} '
+      f'({type(error).__name__}: {error}): prepare it again'
+    ) from error

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaegan_jax import losses
+from vaegan_jax import files, losses
 from vaegan_jax.features import batches
 
 log = logging.getLogger(__name__)
@@ -167,10 +167,7 @@ def load_or_train(images, labels, *, cache_dir='', **settings) -> Classifier:
   `cache_dir` is a folder, by default `vaegan_jax/features` in the user's cache folder; a file there is
   named by a hash of data and settings, so that it is never out of date.
   """
-  home = pathlib.Path(
-    cache_dir
-    or pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'vaegan_jax' / 'features'
-  ).expanduser()
+  home = pathlib.Path(cache_dir).expanduser() if cache_dir else files.cache_home() / 'features'
   what = [FORMAT, data_digest(np.asarray(images), np.asarray(labels)), sorted(settings.items())]
   path = home / f'classifier-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]}.npz'
   if path.exists():
