@@ -1,4 +1,4 @@
-"""The ways of running a step on devices: one or several in a dispatch, with images on the host or the devices."""
+"""A step on the devices: one or several per dispatch, with images on the host or the devices."""
 
 import functools
 import itertools
@@ -85,9 +85,11 @@ def test_a_step_is_compiled_once(mode):
     dict(x=np.ones((4, 2), np.float32)),
     [],
   )
-  note = lambda event, *_, **__: (
-    compiled.append(event) if event.endswith('backend_compile_duration') else None
-  )
+
+  def note(event, *_, **__):
+    if event.endswith('backend_compile_duration'):
+      compiled.append(event)
+
   jax.monitoring.register_event_duration_secs_listener(note)
   try:
     counts = []
@@ -100,8 +102,8 @@ def test_a_step_is_compiled_once(mode):
 
 
 def test_only_indices_travel():
-  """Batches of a resident set are made of arrays that are on the devices, sharded as the step takes them."""
-  on = parallel.over_mesh(lambda state, batch, key: (state, {}), jax.devices()[:4])
+  """A resident set makes batches of arrays on the devices, sharded as the step takes them."""
+  on = parallel.OverMesh(lambda state, batch, key: (state, {}), jax.devices()[:4])
   put = on.resident(data.take(dataset(), slice(None), 'label'))
   at = np.arange(16, dtype=np.int32)
   with jax.transfer_guard_host_to_device(
@@ -135,7 +137,7 @@ def test_steps_without_finite_gradients_are_counted_within_a_dispatch():
   table = methods.METHODS['vae']
   model, transformations = tiny.model(table), {n: optim.optimizer('sgd', 1e-2) for n in table}
   step = train_step(model, table, transformations, tiny.draws(False))
-  on = parallel.over_mesh(step, jax.devices()[:1], steps=3)
+  on = parallel.OverMesh(step, jax.devices()[:1], steps=3)
   x = np.stack([tiny.batch(False, 8)['x']] * 3)
   state, terms = on.step(
     tiny.state(model, table, False, transformations['generator']),

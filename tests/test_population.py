@@ -18,10 +18,12 @@ from orbax.checkpoint import v1 as ocp
 import pytest
 
 from tests import tiny
-from vaegan_jax import build, checkpoint, losses, methods, parallel, sample, settings
+from vaegan_jax import checkpoint, losses, methods, programs, sample, settings
 from vaegan_jax.configs import digits
-from vaegan_jax.routing import column_groups, gradients
-from vaegan_jax.runs import population, train
+from vaegan_jax.networks import NETWORKS
+from vaegan_jax.routing import Inputs, column_groups, gradients
+from vaegan_jax.runs import train
+from vaegan_jax.runs.workdir import POPULATION, Member, begin
 from vaegan_jax.step import draw
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -61,8 +63,8 @@ def small_networks():
     for kind in tiny.NETWORKS
   }
   with pytest.MonkeyPatch.context() as patch:
-    for name in build.NETWORKS:
-      patch.setitem(build.NETWORKS, name, types.SimpleNamespace(**kinds))
+    for name in NETWORKS:
+      patch.setitem(NETWORKS, name, types.SimpleNamespace(**kinds))
     yield
 
 
@@ -116,49 +118,71 @@ def same_run(one, two, step, rtol=2e-3, atol=1e-5):
     np.testing.assert_allclose([x[k] for k in x], [y[k] for k in x], rtol=rtol, atol=atol)
 
 
-# For vae_gan members of weight 0 share the step of the others, for cvae_gan the classifier sees other images.
+# For vae_gan members of weight 0 share the step of the others; for cvae_gan the classifier of a
+# member of weight 0 sees other images.
 SWEEPS = dict(
   vae_gan=(
     {'method.generator.feature_d': ['0', '0.1'], 'optimizer.learning_rate': ['3e-4', '1e-3']},
     1,
-    (parallel.in_turn, parallel.vmapped),
+    ('in_turn', 'side_by_side'),
   ),
-  cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2, (parallel.vmapped,)),
+  cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2, ('side_by_side',)),
 )
 
 
 @pytest.mark.parametrize('method', SWEEPS)
 def test_a_member_is_its_config_trained_alone(method, tmp_path, monkeypatch):
-  values, programs, ways = SWEEPS[method]
+  values, count, ways = SWEEPS[method]
   configs = members_of(method, values, steps=3, save_every_steps=100)
   names = list(configs)
   assert names[:2] == (
     ['seed_0,match_c_0', 'seed_0,match_c_0.1']
-    if programs == 2
+    if count == 2
     else ['seed_0,feature_d_0,learning_rate_3e-4', 'seed_0,feature_d_0,learning_rate_1e-3']
   )
   alone = (names[0], names[-1])
   for name in alone:
     assert train.train(configs[name], tmp_path / name, say=lambda _: None) == 0
   for way in ways:
-    said, home = [], tmp_path / way.__name__
-    monkeypatch.setattr(parallel, 'of_members', way)
-    assert population.train(configs, home, say=said.append) == 0
-    assert f' in {programs} program(s)' in said[0]
+    said, home = [], tmp_path / way
+    monkeypatch.setattr(programs, 'side_by_side', lambda config, way=way: way == 'side_by_side')
+    assert train.train_members(configs, home, say=said.append) == 0
+    assert f' in {count} program(s)' in said[0]
     for name in alone:
       same_run(home / name, tmp_path / name, 3)
     ends = [
       state(home / name, 3)["['params']['generator']['Net_0']['first']['kernel']"] for name in names
     ]
     assert all(abs(a - b).max() > 1e-5 for i, a in enumerate(ends) for b in ends[:i])
-    told = json.loads((home / population.FILE).read_text())['members']
+    told = json.loads((home / POPULATION).read_text())['members']
     assert list(told) == names and told[names[-1]]['settings']['seed'] == 1
+
+
+@pytest.mark.parametrize(
+  'method,changes',
+  [
+    ('vae_dis', {'first.steps': 2}),
+    ('vae', {'steps_per_dispatch': 2, 'log_every_steps': 2}),
+    ('vae', {'data.on_device': True}),
+    ('vae', {'parallel': 'pmap'}),
+  ],
+  ids=['first_phase', 'steps_per_dispatch', 'on_device', 'pmap'],
+)
+def test_members_train_in_every_way_that_a_run_alone_can(method, changes, tmp_path):
+  configs = members_of(method, {'optimizer.learning_rate': ['3e-4', '1e-3']}, '0', **changes)
+  for name, config in configs.items():
+    assert train.train(config, tmp_path / 'alone' / name, say=lambda _: None) == 0
+  said = []
+  assert train.train_members(configs, tmp_path / 'together', say=said.append) == 0
+  assert ('step 2: vae_dis begins' in ' '.join(said)) == (method == 'vae_dis')
+  for name in configs:
+    same_run(tmp_path / 'alone' / name, tmp_path / 'together' / name, 4)
 
 
 @pytest.fixture(scope='module')
 def finished(small_networks, tmp_path_factory):
   configs = members_of('vae', {'method.encoder.kl': ['1', '2']}, seeds='0', keep_checkpoints=1)
-  population.train(configs, tmp_path_factory.mktemp('population'), say=lambda _: None)
+  train.train_members(configs, tmp_path_factory.mktemp('population'), say=lambda _: None)
   return configs, tmp_path_factory.getbasetemp() / 'population0'
 
 
@@ -171,7 +195,7 @@ def whole(finished, tmp_path):
 
 def test_members_are_taken_by_the_other_commands(whole):
   configs, workdir = whole
-  name, config = list(configs.items())[0]
+  name, config = next(iter(configs.items()))
   assert sample.restore(workdir / name).sample(2).shape == (2, 16, 16, 1)
   assert list((workdir / name / 'samples').glob('*.png')) and list(
     (workdir / name / 'reconstructions').glob('*.png')
@@ -182,7 +206,7 @@ def test_members_are_taken_by_the_other_commands(whole):
   )
   assert checkpoint.steps(workdir / name)[-1] == 6
   with pytest.raises(ValueError, match='is at step 6 already'):
-    population.train(configs, workdir)
+    train.train_members(configs, workdir)
 
 
 def test_sampling_from_a_population_is_told_of_its_members(whole):
@@ -194,10 +218,10 @@ def test_sampling_from_a_population_is_told_of_its_members(whole):
 
 def test_a_population_in_the_folder_of_a_lone_run_is_refused(whole):
   configs, workdir = whole
-  home = workdir / list(configs)[0]
+  home = workdir / next(iter(configs))
   before = sorted(home.iterdir())
   with pytest.raises(ValueError, match='kl_1 is the folder of a run'):
-    population.train(configs, home)
+    train.train_members(configs, home)
   assert sorted(home.iterdir()) == before
 
 
@@ -208,19 +232,23 @@ def test_what_one_member_refuses_changes_no_other(whole):
   second.write_text(second.read_text().replace('"batch_size": 8', '"batch_size": 16'))
   longer = {name: settings.with_settings(config, {'steps': 6}) for name, config in configs.items()}
   with pytest.raises(ValueError, match='batch_size: 8 now, 16 then'):
-    population.train(longer, workdir)
+    train.train_members(longer, workdir)
   assert first.read_text() == before
+
+
+def resume(config, workdir):
+  return begin([Member('', config, workdir)], workdir, False, print)
 
 
 def test_another_config_is_told_before_damaged_checkpoints(whole):
   configs, workdir = whole
-  name, config = list(configs.items())[0]
+  name, config = next(iter(configs.items()))
   for path in (workdir / name / 'checkpoints').glob('*.json'):
     path.write_text('{}')
   with pytest.raises(ValueError, match='holds a run of another config'):
-    train.begin(settings.with_settings(config, {'batch_size': 16}), workdir / name, False)
+    resume(settings.with_settings(config, {'batch_size': 16}), workdir / name)
   with pytest.raises(ValueError, match='every checkpoint .* is damaged'):
-    train.begin(config, workdir / name, False)
+    resume(config, workdir / name)
 
 
 def test_a_signal_saves_all_members_and_the_same_call_goes_on(whole, tmp_path):
@@ -230,10 +258,10 @@ def test_a_signal_saves_all_members_and_the_same_call_goes_on(whole, tmp_path):
     if line.startswith('step 1/'):
       os.kill(os.getpid(), signal.SIGTERM)
 
-  assert population.train(configs, tmp_path / 'cut', say=stop) == 143
+  assert train.train_members(configs, tmp_path / 'cut', say=stop) == 143
   (step,) = {checkpoint.steps(tmp_path / 'cut' / name)[-1] for name in configs}
   assert 1 <= step < 4
-  assert population.train(configs, tmp_path / 'cut', say=lambda _: None) == 0
+  assert train.train_members(configs, tmp_path / 'cut', say=lambda _: None) == 0
   for name in configs:
     same_run(workdir / name, tmp_path / 'cut' / name, 4, rtol=0, atol=0)
 
@@ -248,15 +276,15 @@ def test_a_damaged_member_does_not_send_all_back_to_the_start(whole):
     (homes[1] / 'checkpoints' / '4').rglob('*'), key=lambda p: p.is_file() and p.stat().st_size
   )
   largest.write_bytes(b'x' + largest.read_bytes()[1:])
-  with pytest.raises(ValueError, match='every checkpoint that all members have is damaged'):
-    population.train(configs, workdir, say=lambda _: None)
+  with pytest.raises(ValueError, match='every checkpoint .* that can be resumed from is damaged'):
+    train.train_members(configs, workdir, say=lambda _: None)
   assert checkpoint.steps(homes[0]) == [4]
 
 
 def test_a_run_does_not_settle_in_the_folder_of_a_population(whole):
   configs, workdir = whole
   with pytest.raises(ValueError, match='is the folder of a population'):
-    train.train(list(configs.values())[0], workdir)
+    train.train(next(iter(configs.values())), workdir)
   assert not (workdir / 'config.json').exists()
 
 
@@ -267,23 +295,23 @@ def test_it_goes_on_from_what_all_members_have(whole, tmp_path):
   before = state(workdir / names[0], 4), state(workdir / names[1], 4)
   (workdir / names[0] / 'checkpoints' / '4.json').unlink()
   said = []
-  assert population.train(configs, workdir, say=said.append) == 0
-  assert any('set aside' in line and line.startswith(names[1]) for line in said) and any(
+  assert train.train_members(configs, workdir, say=said.append) == 0
+  assert any('sets aside' in line and line.startswith(names[1]) for line in said) and any(
     'from step 2' in line for line in said
   )
   for name, want in zip(names, before):
     jax.tree.map(np.testing.assert_array_equal, state(workdir / name, 4), want)
     assert [line['step'] for line in logged(workdir / name)] == [1, 2, 3, 4]
-  assert population.train(configs, workdir, say=said.append) == 0 and 'done already' in said[-1]
+  assert train.train_members(configs, workdir, say=said.append) == 0 and 'done already' in said[-1]
   more = members_of('vae', {'method.encoder.kl': ['1', '2', '3']}, seeds='0', keep_checkpoints=1)
   with pytest.raises(ValueError, match='were trained already.*population of their own'):
-    population.train(more, workdir)
+    train.train_members(more, workdir)
 
 
 def test_a_member_that_diverges_stands_still_and_the_others_go_on(tmp_path):
   configs, said = members_of('vae', {'optimizer.learning_rate': ['1e-3', '1e39']}, seeds='0'), []
   with pytest.raises(FloatingPointError, match='learning_rate_1e39 stood still'):
-    population.train(configs, tmp_path, say=said.append)
+    train.train_members(configs, tmp_path, say=said.append)
   ends = {name: state(tmp_path / name, 4) for name in configs}
   assert all(np.isfinite(a).all() for end in ends.values() for a in end.values())
   assert [int(end["['skipped']"]) for end in ends.values()] == [0, 4]
@@ -306,9 +334,7 @@ def test_members_must_be_alike_in_all_else(tmp_path):
   configs = members_of('vae', {}, seeds='01')
   configs['seed_1'] = settings.with_settings(configs['seed_1'], {'batch_size': 16})
   with pytest.raises(ValueError, match='batch_size is 16 for seed_1 and 8 for seed_0'):
-    population.train(configs, tmp_path)
-  with pytest.raises(ValueError, match='first phase'):
-    population.train(members_of('vae_dis', {}, **{'first.steps': 2}), tmp_path)
+    train.train_members(configs, tmp_path)
   with pytest.raises(ValueError, match='twice'):
     members_of('vae', {}, seeds='00')
   with pytest.raises(ValueError, match='kl_1e-1 is asked for twice: it is seed_0,kl_0.1'):
@@ -349,7 +375,7 @@ def test_an_infinite_derivative_behind_a_zero_weight_is_harmless(monkeypatch):
   model = tiny.model(table, joint_critics=False)
   start = tiny.state(model, table, False)
   noise = draw(tiny.draws(False), jax.random.key(1), tiny.batch(False)['x'], None)[1]
-  arguments = (start.params, start.stats, start.centres, tiny.batch(False)['x'], None, noise)
+  arguments = (start, Inputs(tiny.batch(False)['x'], None, noise))
   monkeypatch.setattr(
     losses, 'gaussian_nll', lambda a, b: jnp.sqrt(0.0 * (a - b).reshape(len(a), -1).sum(1))
   )

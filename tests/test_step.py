@@ -11,7 +11,7 @@ import pytest
 from tests import tiny
 from vaegan_jax import methods, optim, parallel, routing
 from vaegan_jax.model import judge, losses_of, make
-from vaegan_jax.routing import column_groups, gradients
+from vaegan_jax.routing import Inputs, column_groups, gradients
 from vaegan_jax.step import as_condition, as_float, draw, shuffled, train_step, uniform_classes
 
 EIGHT = ('vae', 'gan', 'vae_dis', 'vae_gan', 'cvae', 'cgan', 'fm_cgan', 'cvae_gan')
@@ -40,9 +40,7 @@ def row_loss(model, row, params, state, x, c, noise):
 
 
 def compiled_gradients(model, table, state, x, c, noise):
-  return jax.jit(functools.partial(gradients, model, table))(
-    state.params, state.stats, state.centres, x, c, noise
-  )
+  return jax.jit(functools.partial(gradients, model, table))(state, Inputs(x, c, noise))
 
 
 def norm(tree):
@@ -130,7 +128,7 @@ def test_empty_cells_do_not_reach_a_network():
 
 
 def test_asymmetric_training_ignores_the_critics_outputs():
-  """CVAE-GAN's generator sees features only: D's last layer and C's last layer do not matter to it."""
+  """CVAE-GAN's generator sees features only: the last layers of D and C do not reach it."""
   table, _, model, state = case('cvae_gan', joint_critics=False)
   x, c, noise = inputs(True)
   before, *_ = compiled_gradients(model, table, state, x, c, noise)
@@ -215,7 +213,7 @@ def test_statistics_move_by_exactly_one_update_and_frozen_networks_not_at_all():
 
 @pytest.mark.parametrize('joint', [True, False], ids=['joint', 'apart'])
 def test_features_of_real_images_depend_on_the_fakes_only_when_normalised_jointly(joint):
-  table, _, model, state = case('vae_gan', joint_critics=joint)
+  _, _, model, state = case('vae_gan', joint_critics=joint)
   x, c, noise = inputs(False)
   fakes, *_ = make(model, state.params, state.stats, x, c, noise)
   run = lambda fakes: judge(model, state.params, state.stats, {}, x, c, None, fakes)[0]['real']
@@ -252,15 +250,7 @@ def makers_pulled(name, **choices):
   real = routing.maker_groups
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(routing, 'maker_groups', spy)
-    jax.eval_shape(
-      functools.partial(gradients, model, table),
-      state.params,
-      state.stats,
-      state.centres,
-      x,
-      c,
-      noise,
-    )
+    jax.eval_shape(functools.partial(gradients, model, table), state, Inputs(x, c, noise))
   return seen
 
 
@@ -398,7 +388,7 @@ def test_parts_of_a_batch_make_one_update_and_move_statistics_in_turn(name):
   x, noise = draw(tiny.draws(conditional), jax.random.fold_in(jax.random.key(7), 0), batch['x'], c)
   stats, centres = state.stats, state.centres
   for i in range(4):
-    part = jax.tree.map(lambda a: a[i::4], (x, c, noise))
+    part = jax.tree.map(lambda a, i=i: a[i::4], (x, c, noise))
     _, _, stats, centres = compiled_gradients(
       model, table, state.replace(stats=stats, centres=centres), *part
     )

@@ -288,7 +288,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_training_and_refused_by_sampling
   )
   assert strict.returncode == 2 and 'checkpoint 10 is damaged' in strict.stderr
   again = trained(cache, tmp_path, '--config.steps=10', '--config.save_every_steps=5', method='vae')
-  assert 'going on from step 5' in again.stdout and 'damaged' in again.stderr
+  assert 'resuming from step 5' in again.stdout and 'damaged' in again.stderr
   assert checkpoint.steps(tmp_path) == [5, 10] and not checkpoint.damage(tmp_path, 10)
   assert list((tmp_path / 'checkpoints').glob('10.corrupt-*'))
 

@@ -8,10 +8,11 @@ The papers' letters, used in this file alone:
 
 The images x_f and x_p are the waist of the graph: `make` goes from parameters of the makers
 (encoder, generator) to them, `judge` from them to the losses, through the critics (discriminator,
-classifier). step.py differentiates the two halves one after the other.
+classifier). routing.py differentiates the two halves one after the other.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,8 @@ from vaegan_jax import losses
 MAKERS = ('encoder', 'generator')
 CRITICS = ('discriminator', 'classifier')
 
-# What each loss looks at, by network: r(eal) x, f: x_f, p: x_p. From a method's losses this gives
-# the networks that it has and the images that each of its critics sees.
+# What each loss looks at, by network: r(eal) x, f: x_f, p: x_p. From the losses of a method this
+# gives its networks, and the images that each critic sees.
 # fmt: off
 SEES = dict(
     kl             = dict(encoder='r'),
@@ -40,11 +41,14 @@ SEES = dict(
     classify_prior = dict(classifier='p'),
     feature_c      = dict(classifier='rf'),
     match_c        = dict(classifier='rp'))
+# Losses that keep moving averages of features (centres), and the critic whose features they are.
+CENTRES = dict(match_d='discriminator', match_c='classifier')
 # The critic's loss on real images, on fakes, and the maker's non-saturating loss on fakes.
 ADVERSARIAL = dict(
     bce           = (losses.bce_real, losses.bce_fake, losses.bce_fool),
     hinge         = (losses.hinge_real, losses.hinge_fake, losses.hinge_fool),
-    least_squares = (losses.least_squares_real, losses.least_squares_fake, losses.least_squares_fool),
+    least_squares = (losses.least_squares_real, losses.least_squares_fake,
+                     losses.least_squares_fool),
     wasserstein   = (losses.wasserstein_real, losses.wasserstein_fake, losses.wasserstein_fool))
 # fmt: on
 
@@ -52,26 +56,27 @@ ADVERSARIAL = dict(
 class Model(NamedTuple):
   """The networks of a method and the choices that its equations leave open."""
 
-  networks: dict  # {name: flax module}
-  losses: tuple  # names of the losses to compute, of SEES
-  frozen: tuple = ()  # networks used as at test time: no row of the method names them
+  networks: Mapping[str, Any]  # {name: flax module}
+  losses: tuple[str, ...]  # names of the losses to compute, of SEES
+  frozen: tuple[str, ...] = ()  # networks without a row in the method: they run as at test time
   joint_makers: bool = True  # normalise x_f and x_p as one batch, or apart
   joint_critics: bool = True  # normalise x, x_f and x_p as one batch, or apart
-  adversarial: tuple = ADVERSARIAL['bce']
+  adversarial: tuple[Callable, Callable, Callable] = ADVERSARIAL['bce']
   class_loss: Callable = losses.softmax_cross_entropy  # (logits, c) -> [B]
-  match_d_decay: float = 0.0  # of the moving average of f_D's mean; 0 takes the batch's own
+  match_d_decay: float = 0.0  # of the moving average of f_D's mean; 0 takes the batch's own mean
   match_c_decay: float = 0.9  # of the moving averages of f_C's class centres
   axis_name: str | None = None  # under pmap
 
 
-def losses_of(*tables):
+def losses_of(*tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
   """Names of the losses that the tables weigh, in the order of SEES, unknown ones last."""
   named = dict.fromkeys(loss for table in tables for row in table.values() for loss in row)
   return tuple(n for n in SEES if n in named) + tuple(n for n in named if n not in SEES)
 
 
-def networks_of(names):
+def networks_of(names: Iterable[str]) -> tuple[str, ...]:
   """Names of the networks that the losses `names` need, in the order of MAKERS and CRITICS."""
+  names = tuple(names)
   seen = {network: ''.join(SEES[n].get(network, '') for n in names) for network in MAKERS + CRITICS}
   images = ''.join(seen.values())
   needed = {n for n in seen if seen[n]}
@@ -80,35 +85,41 @@ def networks_of(names):
   return tuple(n for n in MAKERS + CRITICS if n in needed)
 
 
-def may_move(loss, network):
-  """Whether a loss can have a gradient for a network; for the makers, that of a critic's loss on real
-  images is by joint batch norm train."""
+def can_train(loss: str, network: str) -> bool:
+  """Whether a loss can have a gradient for a network.
+
+  A critic's loss on real images reaches the makers only through joint batch norm.
+  """
   return network in SEES[loss] if network in CRITICS or loss == 'kl' else True
 
 
-def seen_by(network, names):
-  """The images that a critic sees for the losses `names`: a string of 'r', 'f', 'p' in this order."""
+def seen_by(network: str, names: Iterable[str]) -> str:
+  """The images that a network sees for the losses `names`: of 'r', 'f', 'p', in this order."""
   letters = {letter for name in names for letter in SEES[name].get(network, '')}
   return ''.join(k for k in 'rfp' if k in letters)
 
 
-def passes(model, name, params, stats, groups, joint):
+def passes(
+  model: Model, name: str, params: Mapping, stats: Mapping, groups: Sequence[tuple], joint: bool
+) -> tuple[list, Any]:
   """Outputs of one network for each group of inputs, and its batch statistics after the step.
 
   Args:
-    groups: list of tuples of arrays [B, ...] (None allowed): the inputs of each pass.
-    joint: normalise all groups as one batch (Larsen et al.'s code, for real and fake images), so
-      that the logits of one group depend on the others; else each group by its own statistics.
+    groups: tuples of arrays [B, ...] (None allowed): the inputs of each pass.
+    joint: normalise all groups as one batch (the code of Larsen et al. does, for real and fake
+      images), so that the logits of one group depend on the others; or each group by its own
+      statistics.
+
   Statistics move by exactly one update: that of the joint batch, or the mean over the groups.
   """
   network, variables = model.networks[name], {'params': params[name], 'batch_stats': stats[name]}
   if name in model.frozen:
     return [network.apply(variables, *inputs, train=False) for inputs in groups], stats[name]
   if joint or len(groups) == 1:
-    # Groups are interleaved, example by example: a batch that is sharded over devices stays put.
+    # Interleave the groups, example by example: a batch sharded over devices stays in place.
     inputs = [
-      None if parts[0] is None else jnp.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
-      for parts in zip(*groups)
+      None if same[0] is None else jnp.stack(same, 1).reshape(-1, *same[0].shape[1:])
+      for same in zip(*groups)
     ]
     outputs, state = network.apply(variables, *inputs, train=True, mutable=['batch_stats'])
     outputs = [
@@ -123,7 +134,8 @@ def passes(model, name, params, stats, groups, joint):
 
 
 # fmt: off
-def make(model, params, stats, x, c, noise):
+def make(model: Model, params: Mapping, stats: Mapping, x: jax.Array, c: jax.Array | None,
+         noise: Mapping) -> tuple[dict, dict, dict]:
   """Images {'f': x_f, 'p': x_p} [B, H, W, C], {'kl': [B]}, and the makers' statistics.
 
   Args:
@@ -133,10 +145,10 @@ def make(model, params, stats, x, c, noise):
   images = {k for network in CRITICS + ('generator',) for k in seen_by(network, model.losses)}
   if 'encoder' in networks_of(model.losses):
     ((mean, logvar),), moved['encoder'] = passes(model, 'encoder', params, stats, [(x, c)], True)
-    terms['kl'] = losses.gaussian_kl(mean, logvar)                                 # L_prior, L_KL
+    terms['kl'] = losses.gaussian_kl(mean, logvar)                           # L_prior, L_KL
     clipped = jnp.clip(logvar, *losses.LOGVAR_RANGE)
-    groups['f'] = (mean + jnp.exp(clipped / 2) * noise['posterior'], c)            # z ~ q(z|x, c)
-  groups['p'] = (noise['prior'], noise['c_p'])                                     # z_p, c_p
+    groups['f'] = (mean + jnp.exp(clipped / 2) * noise['posterior'], c)      # z ~ q(z|x, c)
+  groups['p'] = (noise['prior'], noise['c_p'])                               # z_p, c_p
   groups = {k: groups[k] for k in 'fp' if k in images}
   decoded = []
   if groups:
@@ -145,8 +157,9 @@ def make(model, params, stats, x, c, noise):
   return dict(zip(groups, decoded)), {k: v for k, v in terms.items() if k in model.losses}, moved
 
 
-def judge(model, params, stats, centres, x, c, c_p, fakes):
-  """Losses {name: [B] or scalar}, the critics' statistics, feature centres, and D's mean logits.
+def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: jax.Array,
+          c: jax.Array | None, c_p: jax.Array | None, fakes: Mapping) -> tuple[dict, tuple]:
+  """Losses {name: [B] or scalar}, then (the critics' statistics, centres, D's mean logits).
 
   Args:
     centres: {'match_d', 'match_c'}: moving averages as of losses.init_centres, or {}.
@@ -159,12 +172,12 @@ def judge(model, params, stats, centres, x, c, c_p, fakes):
     outputs, moved['discriminator'] = passes(
         model, 'discriminator', params, stats, [images[k] for k in seen], model.joint_critics)
     for k, output in zip(seen, outputs):
-      logits[k], feature[k] = output                                               # f_D, Dis_l
+      logits[k], feature[k] = output                                         # D, and f_D or Dis_l
   if seen := seen_by('classifier', model.losses):
     outputs, moved['classifier'] = passes(
         model, 'classifier', params, stats, [images[k][:1] for k in seen], model.joint_critics)
     for k, output in zip(seen, outputs):
-      class_logits[k], class_feature[k] = output                                   # f_C
+      class_logits[k], class_feature[k] = output                             # C, and f_C
 
   def matched(name, features, members, members_p, decay):
     term, centres[name] = losses.class_mean_feature_matching(
@@ -172,32 +185,44 @@ def judge(model, params, stats, centres, x, c, c_p, fakes):
         decay=decay, axis_name=model.axis_name)
     return term
 
-  # A feature of real images is a target: it receives no gradient (Larsen et al.'s code).
+  # A feature of real images is a target: it receives no gradient (the code of Larsen et al.).
   target, everyone = jax.lax.stop_gradient, jnp.ones((len(x), 1))
   on_real, on_fake, fool = model.adversarial
   terms = dict(
-      pixel=lambda: losses.gaussian_nll(fakes['f'], x),                            # L_llike^pixel, L_G
-      real=lambda: on_real(logits['r']),                                           # L_D, -L_GAN: log D(x)
-      fake_recon=lambda: on_fake(logits['f']),                                     # log(1 - D(x_f))
-      fake_prior=lambda: on_fake(logits['p']),                                     # log(1 - D(x_p))
+      pixel=lambda: losses.gaussian_nll(fakes['f'], x),                      # L_llike^pixel, L_G
+      real=lambda: on_real(logits['r']),                                     # L_D, -L_GAN: log D(x)
+      fake_recon=lambda: on_fake(logits['f']),                               # log(1 - D(x_f))
+      fake_prior=lambda: on_fake(logits['p']),                               # log(1 - D(x_p))
       fool_recon=lambda: fool(logits['f']),
-      fool_prior=lambda: fool(logits['p']),                                        # L'_GD
+      fool_prior=lambda: fool(logits['p']),                                  # L'_GD
       r1=lambda: losses.r1(critic_alone(model, params, stats, c), x),
-      feature_d=lambda: losses.gaussian_nll(feature['f'], target(feature['r'])),   # L_llike^Dis_l, L_G
-      match_d=lambda: matched('match_d', feature, everyone, everyone, model.match_d_decay),   # L_GD
-      classify=lambda: model.class_loss(class_logits['r'], c),                     # L_C
+      feature_d=lambda: losses.gaussian_nll(                                 # L_llike^Dis_l, L_G
+          feature['f'], target(feature['r'])),
+      match_d=lambda: matched(                                               # L_GD
+          'match_d', feature, everyone, everyone, model.match_d_decay),
+      classify=lambda: model.class_loss(class_logits['r'], c),               # L_C
       classify_recon=lambda: model.class_loss(class_logits['f'], c),
-      classify_prior=lambda: model.class_loss(class_logits['p'], c_p),             # L'_GC
-      feature_c=lambda: losses.gaussian_nll(class_feature['f'], target(class_feature['r'])),  # L_G
-      match_c=lambda: matched('match_c', class_feature, c, c_p, model.match_c_decay))         # L_GC
+      classify_prior=lambda: model.class_loss(class_logits['p'], c_p),       # L'_GC
+      feature_c=lambda: losses.gaussian_nll(                                 # L_G
+          class_feature['f'], target(class_feature['r'])),
+      match_c=lambda: matched('match_c', class_feature, c, c_p, model.match_c_decay))   # L_GC
+  if missing := [name for name in model.losses if name not in terms and name != 'kl']:
+    raise KeyError(f'{missing[0]} is in SEES, but judge does not compute it: add a line there')
   terms = {name: terms[name]() for name in model.losses if name in terms}
   return terms, (moved, centres, {k: v.mean() for k, v in logits.items()})
-
 # fmt: on
 
 
-def critic_alone(model, params, stats, c):
-  """D as a function of images alone that normalises by running statistics, for R1: a penalty on
-  each example's own gradient needs logits that do not depend on the batch."""
+def critic_alone(
+  model: Model, params: Mapping, stats: Mapping, c: jax.Array | None
+) -> Callable[[jax.Array], jax.Array]:
+  """D as a function of images alone, normalised by running statistics, for R1.
+
+  A penalty on each example's own gradient needs logits that do not depend on the batch.
+  """
   variables = {'params': params['discriminator'], 'batch_stats': stats['discriminator']}
-  return lambda x: model.networks['discriminator'].apply(variables, x, c, train=False)[0]
+
+  def logits(x):
+    return model.networks['discriminator'].apply(variables, x, c, train=False)[0]
+
+  return logits

@@ -1,21 +1,33 @@
-"""Optimizers, one for each network, and the rule that holds a network that is too far ahead."""
+"""Optimizers, one per network, and the rule that pauses a network that is too far ahead."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 import optax
 
 OPTIMIZERS = ('adam', 'rmsprop', 'sgd')
 SCHEDULES = ('constant', 'cosine', 'larsen')
+GATED = ('real', 'fake_recon', 'fake_prior')  # the losses that equilibrium_gate reads
 
 
-def learning_rate(schedule, start, *, end, steps):
+def learning_rate(schedule: str, start: ArrayLike, *, end: ArrayLike, steps: int) -> optax.Schedule:
   """An optax schedule: step -> learning rate.
 
-  `larsen` is the annealing of the authors' code, start - (t / steps)^0.75 (start - end); they step
-  it once every 250 updates, here it is continuous. `cosine` goes from start to end alike. A start that is
-  traced must not be 0.
+  Args:
+    schedule: `constant`; `cosine` from start to end; or `larsen`, the annealing of the authors'
+      code, start - (t / steps)^0.75 (start - end), which they update once every 250 steps and which
+      is continuous here.
+    start: the first learning rate; a start of 0 stays 0. A traced start must not be 0.
+    end: the learning rate after `steps`.
+    steps: length of the schedule.
+
+  Raises:
+    ValueError: unknown schedule.
   """
-  if schedule == 'constant' or isinstance(start, (int, float)) and not start:
+  if schedule == 'constant' or (isinstance(start, (int, float)) and not start):
     return optax.schedules.constant_schedule(start)
   if schedule == 'cosine':
     return optax.schedules.cosine_decay_schedule(start, steps, alpha=end / start)
@@ -25,17 +37,28 @@ def learning_rate(schedule, start, *, end, steps):
 
 
 def optimizer(
-  name, rate, *, b1=0.5, b2=0.999, decay=0.9, eps=1e-8, weight_decay=0.0, clip_norm=0.0
-):
+  name: str,
+  rate: optax.ScalarOrSchedule,
+  *,
+  b1: float = 0.5,
+  b2: float = 0.999,
+  decay: float = 0.9,
+  eps: float = 1e-8,
+  weight_decay: float = 0.0,
+  clip_norm: float = 0.0,
+) -> optax.GradientTransformation:
   """An optax transformation for one network.
 
   Args:
-    name: adam (b1, b2), rmsprop (decay; eps outside the root as in Larsen et al.'s code and in
-      PyTorch, no momentum) or sgd.
+    name: adam (b1, b2), rmsprop (decay; no momentum, eps outside the root as in Larsen et al.'s
+      code and in PyTorch) or sgd.
     rate: learning rate or schedule.
-    weight_decay: added to the gradient of kernels as weight_decay * w (coupled L2, before the
-      optimizer's scaling: Larsen et al.'s code); 0 leaves it out.
-    clip_norm: largest global norm of this network's gradient; 0 leaves it out.
+    weight_decay: factor of the kernels that is added to their gradient (coupled L2, before the
+      optimizer's scaling, as in Larsen et al.'s code); 0 omits it.
+    clip_norm: largest global norm of this network's gradient; 0 does not clip.
+
+  Raises:
+    ValueError: unknown optimizer.
   """
   scale = dict(
     adam=lambda: optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
@@ -49,32 +72,42 @@ def optimizer(
   return optax.chain(*chain, scale[name](), optax.scale_by_learning_rate(rate))
 
 
-def kernels(params):
-  """A tree of booleans: which parameters are kernels of layers (not biases, not normalisation)."""
+def kernels(params: Any) -> Any:
+  """A tree of bools like `params`: True for kernels, False for biases and normalisation."""
   return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)
 
 
-def clipped_parameters(bound):
-  """An optax transformation, the last of a chain: parameters end within [-bound, bound].
+def clipped_parameters(bound: float) -> optax.GradientTransformation:
+  """An optax transformation that keeps parameters within [-bound, bound]; the last of its chain.
 
-  Arjovsky et al. 2017 clip all of WGAN's critic after each update. The first update already brings initial
-  values within the bound.
+  Arjovsky et al. 2017 clip WGAN's whole critic after each update. The first update also clips the
+  initial values.
+
+  Raises:
+    ValueError: bound is not positive.
   """
   if not bound > 0:
-    raise ValueError(f'parameters can be clipped to a bound over 0, not {bound}')
-  clipped = lambda update, param: jnp.clip(param + update, -bound, bound) - param
-  return optax.stateless(lambda updates, params: jax.tree.map(clipped, updates, params))
+    raise ValueError(f'bound is {bound}: parameters can be clipped only to a bound over 0')
+
+  def clip(update, param):
+    return jnp.clip(param + update, -bound, bound) - param
+
+  return optax.stateless(lambda updates, params: jax.tree.map(clip, updates, params))
 
 
-def equilibrium_gate(terms, *, equilibrium=0.68, margin=0.35):
-  """{'generator': bool[], 'discriminator': bool[]}: which of the two may be updated this step.
+def equilibrium_gate(
+  terms: Mapping[str, jax.Array], *, equilibrium: float = 0.68, margin: float = 0.35
+) -> dict[str, jax.Array]:
+  """{'generator': bool[], 'discriminator': bool[]}: which of the two this step may update.
 
-  Larsen et al.'s code (not in the paper): the discriminator rests while its mean cross-entropy on
-  real or on fake images is under equilibrium - margin, the generator while either is over
-  equilibrium + margin; if both were to rest, both go on. The encoder always goes on.
+  From Larsen et al.'s code (not in the paper). The discriminator pauses while its mean
+  cross-entropy on real or on fake images is under equilibrium - margin, the generator while either
+  is over equilibrium + margin. If both would pause, both train. The encoder always trains.
 
   Args:
-    terms: means of `real` and of whichever of `fake_recon`, `fake_prior` the method has, in nats.
+    terms: mean `real` and whichever of `fake_recon`, `fake_prior` the method has, in nats.
+    equilibrium: cross-entropy of a balanced game, in nats.
+    margin: distance from it at which a network pauses, in nats.
   """
   fakes = [terms[k] for k in ('fake_recon', 'fake_prior') if k in terms]
   real, fake = terms['real'], sum(fakes) / len(fakes)

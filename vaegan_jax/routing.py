@@ -1,4 +1,20 @@
-"""Gradients of all networks from one forward pass, routed by the table of the method."""
+"""Gradients of all networks from one forward pass, routed by the method's table.
+
+The images x_f and x_p are the waist of the graph. `gradients` differentiates its two halves one
+after the other:
+
+    makers (encoder, generator)  ->  images  ->  critics (discriminator, classifier)  ->  losses
+
+1. Columns of the table that are proportional form a Group. Each group is pulled back through the
+   critics once, down to the images; all networks share the result.
+2. Each maker then pulls back its own weighted sum of image gradients.
+
+An empty cell cuts a gradient: L_GAN does not reach the encoder of VAE/GAN because the encoder's row
+has no `real` and no `fake_*`, so its sum of image gradients leaves that group out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -6,18 +22,158 @@ from jax.interpreters import ad
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax.model import CRITICS, MAKERS, judge, make, seen_by
+from vaegan_jax.model import CRITICS, MAKERS, Model, judge, make, seen_by
 
 
-def column_groups(method, names):
-  """[({network: share}, {loss: weight})]: the table's columns `names`, proportional ones together.
+class Inputs(NamedTuple):
+  """What one forward pass takes besides the state."""
 
-  The gradient that a group sends through the critics is had once, for all networks; network n's row
-  is the sum over groups of share[n] * weight. E.g. VAE/GAN's real and fake losses form one group,
-  with share 1 for the discriminator and -1 for the generator.
+  x: jax.Array  # [B, H, W, C] in [-1, 1]
+  c: jax.Array | None  # [B, A]
+  noise: Mapping[str, Any]  # see model.make
 
-  A cell may be an array [N], a weight for each member of a population: columns are proportional where they are so
-  for all members. No weight is 0 for any member, a share is 0 for those without the cell.
+
+class Backward(NamedTuple):
+  """What one forward and backward pass gives."""
+
+  grads: dict[str, Any]  # {network: gradient of its own row}, for each network with a row
+  terms: dict[str, jax.Array]  # {loss: mean over the batch}; D's mean logits: logit_r, _f, _p
+  stats: dict[str, Any]  # batch statistics after the step
+  centres: dict[str, Any]  # feature centres after the step
+
+
+class Group(NamedTuple):
+  """Columns of the table that are proportional: network n weighs them share[n] * weights."""
+
+  share: dict[str, Any]  # {network: factor}
+  weights: dict[str, Any]  # {loss: weight}
+
+
+class ImageGradients(NamedTuple):
+  """What the makers pull back: maker n takes share[n] * images."""
+
+  share: dict[str, Any]  # {maker: factor}
+  images: dict[str, Any]  # {'f', 'p'}: gradients [B, H, W, C] or symbolic zeros
+
+
+def gradients(
+  model: Model, method: Mapping, state: Any, inputs: Inputs, member: jax.Array | None = None
+) -> Backward:
+  """The Backward of one forward pass; each network gets the gradient of its own row.
+
+  Args:
+    method: {network: {loss: weight}}; a weight may be an array [N], one per member.
+    state: has params, stats and centres, each a dict by network (see step.TrainState).
+    member: int32 [], whose weights to take from a table with arrays.
+  """
+  x, c, noise = inputs
+  makers = {k: v for k, v in state.params.items() if k in MAKERS}
+  critics = {k: v for k, v in state.params.items() if k in CRITICS}
+
+  def first_half(makers):
+    fakes, terms, moved = make(model, makers, state.stats, x, c, noise)
+    return (fakes, means(terms)), moved
+
+  def second_half(critics, fakes):
+    terms, rest = judge(model, critics, state.stats, state.centres, x, c, noise['c_p'], fakes)
+    return means(terms), rest
+
+  (fakes, maker_terms), pull_makers, made = jax.vjp(first_half, makers, has_aux=True)
+  critic_terms, pull_critics, (judged, centres, logits) = jax.vjp(
+    second_half, critics, fakes, has_aux=True
+  )
+
+  weighted = {network: [] for network in method}  # {network: [(weight, gradient)]}
+  groups = []
+  for share, weights in of_member(critic_groups(model, method, critic_terms, member), member):
+    critic_grads, image_grads = pull_critics(cotangents(critic_terms, weights))
+    reached = images_reached(model, weights)
+    image_grads = {k: v if k in reached else nothing(v) for k, v in image_grads.items()}
+    for network in share.keys() & critics.keys():
+      weighted[network].append((share[network], critic_grads[network]))
+    if to_makers := {network: part for network, part in share.items() if network in makers}:
+      groups.append(ImageGradients(to_makers, image_grads))
+  prior = of_member({k: w for k, w in method.get('encoder', {}).items() if np.any(w)}, member)
+  trained = [network for network in method if network in makers]
+  for share, image_grads in maker_groups(model, trained, groups, fakes):
+    # pull_makers is linear: the encoder's own losses are divided by the share that multiplies all.
+    own = {k: prior[k] / share['encoder'] for k in prior} if 'encoder' in share else {}
+    (pulled,) = pull_makers((image_grads, cotangents(maker_terms, own)))
+    for network, part in share.items():
+      weighted[network].append((part, pulled[network]))
+  grads = {network: weighted_sum(*zip(*pairs)) for network, pairs in weighted.items() if pairs}
+  terms = {**maker_terms, **critic_terms, **{f'logit_{k}': v for k, v in logits.items()}}
+  return Backward(grads, terms, {**state.stats, **made, **judged}, centres)
+
+
+def accumulated(
+  parts: int,
+  model: Model,
+  method: Mapping,
+  state: Any,
+  inputs: Inputs,
+  member: jax.Array | None = None,
+) -> Backward:
+  """As `gradients`, with the batch taken in `parts`, one after the other.
+
+  Gradients and terms are means over the parts; statistics and centres move with each part. Batch
+  norm and the matching losses look across examples and see one part each. On accelerators the
+  memory is that of one part; on a CPU the parts are unrolled and save none.
+  """
+  if parts == 1:
+    return gradients(model, method, state, inputs, member)
+
+  def one(stats, centres, inputs):
+    return gradients(model, method, state.replace(stats=stats, centres=centres), inputs, member)
+
+  def add(carried, inputs):
+    sums, stats, centres = carried
+    grads, terms, stats, centres = one(stats, centres, inputs)
+    return (jax.tree.map(jnp.add, sums, (grads, terms)), stats, centres), None
+
+  # Part i holds examples i, i + parts, ...: a batch sharded over devices stays in place.
+  stacked = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), inputs)
+  shapes = jax.eval_shape(lambda inputs: one(state.stats, state.centres, inputs)[:2], inputs)
+  zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+  # On a CPU XLA's weight gradients of convolutions are some 50 times slower inside a loop. But only
+  # a loop saves memory: unrolled, XLA works on all parts at once, optimization_barrier or not.
+  unroll = jax.default_backend() == 'cpu'
+  (sums, stats, centres), _ = lax.scan(
+    add, (zeros, state.stats, state.centres), stacked, unroll=unroll
+  )
+  grads, terms = jax.tree.map(lambda a: a / parts, sums)
+  return Backward(grads, terms, stats, centres)
+
+
+# --- What to pull through the critics.
+
+
+def critic_groups(
+  model: Model, method: Mapping, names: Iterable[str], member: jax.Array | None = None
+) -> list[Group]:
+  """The Groups to pull through the critics: proportional columns, or one group per row.
+
+  Rows cost less if a critic that normalises jointly appears in two columns, because each column
+  would take that critic's weight gradients for all images (VAE/GAN as in arXiv v2).
+  """
+  columns = column_groups(method, names)
+  if member is not None:
+    return columns
+  rows = {network: {k: row[k] for k in names if row.get(k)} for network, row in method.items()}
+  rows = [Group({network: 1.0}, row) for network, row in rows.items() if row]
+  twice = any(sum(critic in share for share, _ in columns) > 1 for critic in CRITICS)
+  return rows if model.joint_critics and twice and len(rows) <= len(columns) else columns
+
+
+def column_groups(method: Mapping, names: Iterable[str]) -> list[Group]:
+  """The columns `names` of the table, proportional ones in one Group.
+
+  Network n's row is the sum over groups of share[n] * weights. The real and fake losses of VAE/GAN
+  form one group, with share 1 for the discriminator and -1 for the generator.
+
+  A cell may be an array [N], one weight per member of a population: columns are proportional if
+  they are so for all members. No weight is 0 for any member; a share is 0 for members without the
+  cell.
   """
   groups = []
   for loss in names:
@@ -33,177 +189,96 @@ def column_groups(method, names):
         weights[loss] = weight
         break
     else:
-      groups.append((share, {loss: weight}))
+      groups.append(Group(share, {loss: weight}))
   return groups
 
 
-def critic_groups(model, method, names):
-  """What to pull through the critics, each entry once: column_groups, or one group for each network's row.
+def images_reached(model: Model, names: Iterable[str]) -> set[str]:
+  """The fakes ('f', 'p') that the losses `names` have a gradient for."""
+  seen = ''
+  for critic in CRITICS:
+    own = seen_by(critic, names)
+    joint = model.joint_critics and critic not in model.frozen
+    seen += seen_by(critic, model.losses) if own and joint else own
+  return set(seen + seen_by('generator', names)) & set('fp')
 
-  Rows are cheaper where a critic that normalises jointly is in two columns, each of which would take its weight
-  gradients of all images (VAE/GAN as of February 2016).
+
+# --- What to pull through the makers.
+
+
+def maker_groups(
+  model: Model, trained: Sequence[str], groups: Sequence[ImageGradients], fakes: Mapping
+) -> list[ImageGradients]:
+  """What to pull through the makers, each entry once; the cheaper of two ways.
+
+  `groups` themselves, if the encoder has one and no fake is in two: that pullback serves encoder
+  and generator at once (VAE, CVAE; VAE/GAN as released, normalised apart). Otherwise the sum of the
+  groups for each network of `trained`. Members of a population always take the sum: their share may
+  be 0, and the encoder's own losses could not be divided by it.
   """
-  columns = column_groups(method, names)
-  rows = {network: {k: row[k] for k in names if row.get(k)} for network, row in method.items()}
-  rows = [({network: 1.0}, row) for network, row in rows.items() if row]
-  twice = any(sum(critic in share for share, _ in columns) > 1 for critic in CRITICS)
-  return rows if model.joint_critics and twice and len(rows) <= len(columns) else columns
+  joint = model.joint_makers and len(fakes) > 1
+  touched = [k for _, images in groups for k, v in images.items() if joint or not is_nothing(v)]
+  served = [network for share, _ in groups for network in share]
+  fixed = not any(isinstance(part, jax.Array) for share, _ in groups for part in share.values())
+  once = served.count('encoder') == 1 and len(set(touched)) == len(touched)
+  if fixed and once and set(served) == set(trained):
+    return list(groups)
+  made = []
+  for network in trained:
+    pairs = [(share[network], images) for share, images in groups if network in share]
+    images = weighted_sum(*zip(*pairs)) if pairs else jax.tree.map(nothing, fakes)
+    made.append(ImageGradients({network: 1.0}, images))
+  return made
 
 
-def of_member(cells, member):
-  """A tree of cells, floats or arrays [N], with those of arrays taken for `member`: int32 [], or None where all
-  are floats."""
-  if member is None:
-    return cells
-  return jax.tree.map(
-    lambda cell: jnp.asarray(cell, jnp.float32)[member] if np.ndim(cell) else cell, cells
-  )
+# --- Weights and cotangents.
 
 
-def nothing(like):
-  """The symbolic zero cotangent of an array: what it would be pulled through is not computed, and
-  an infinite derivative behind it stays harmless."""
+def means(terms: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  """{loss: mean over the batch}."""
+  return {k: v.mean() for k, v in terms.items()}
+
+
+def cotangents(terms: Mapping[str, jax.Array], weights: Mapping[str, Any]) -> dict[str, Any]:
+  """{loss: its weight, or a symbolic zero}, for each of `terms`."""
+  return {k: jnp.float32(weights[k]) if k in weights else nothing(v) for k, v in terms.items()}
+
+
+def nothing(like: jax.Array) -> ad.Zero:
+  """The symbolic zero cotangent of an array.
+
+  JAX skips what it would be pulled through, so an infinite derivative behind it stays harmless.
+  """
   return ad.Zero(jax.typeof(like).to_tangent_aval())
 
 
-def weigh(share, parts):
-  """Sum of share_i * tree_i over [(share_i, tree_i)], trees of arrays or symbolic zeros.
+def is_nothing(a: Any) -> bool:
+  """Whether a cotangent is a symbolic zero."""
+  return isinstance(a, ad.Zero)
 
-  A traced share that is 0 takes nothing, even of what is not finite: for that member its tree is absent.
+
+def weighted_sum(weights: Sequence, trees: Sequence) -> Any:
+  """Sum of weights[i] * trees[i], trees of arrays or symbolic zeros.
+
+  A traced weight of 0 drops its tree, even if that is not finite: the member lacks that loss.
   """
-  zero = lambda a: isinstance(a, ad.Zero)
-  times = lambda w, a: w * a if isinstance(w, float) else jnp.where(w == 0, 0.0, w * a)
+
+  def times(w, a):
+    return w * a if isinstance(w, float) else jnp.where(w == 0, 0.0, w * a)
 
   def total(*leaves):
-    real = [times(w, a) for w, a in zip(share, leaves) if not zero(a)]
+    real = [times(w, a) for w, a in zip(weights, leaves) if not is_nothing(a)]
     return sum(real[1:], real[0]) if real else leaves[0]
 
-  return jax.tree.map(total, *parts, is_leaf=zero)
+  return jax.tree.map(total, *trees, is_leaf=is_nothing)
 
 
-def gradients(model, method, params, stats, centres, x, c, noise, member=None):
-  """({network: gradient of its own row}, terms, statistics, centres), from one forward pass.
+def of_member(cells: Any, member: jax.Array | None) -> Any:
+  """A tree of cells, floats or arrays [N], with member `member` taken from each array."""
+  if member is None:
+    return cells
 
-  terms: {loss: scalar mean over the batch}, with D's mean logits as `logit_r`, `logit_f`, `logit_p`.
-  Networks without a row have no gradient. member: which one's weights to take of a table with arrays.
-  """
-  makers = {k: v for k, v in params.items() if k in MAKERS}
-  critics = {k: v for k, v in params.items() if k in CRITICS}
-  mean = lambda terms: {k: v.mean() for k, v in terms.items()}
+  def own(cell):
+    return jnp.asarray(cell, jnp.float32)[member] if np.ndim(cell) else cell
 
-  def first_half(makers):
-    fakes, terms, moved = make(model, makers, stats, x, c, noise)
-    return (fakes, mean(terms)), moved
-
-  def second_half(critics, fakes):
-    terms, rest = judge(model, critics, stats, centres, x, c, noise['c_p'], fakes)
-    return mean(terms), rest
-
-  (fakes, maker_terms), pull_makers, made = jax.vjp(first_half, makers, has_aux=True)
-  critic_terms, pull_critics, (judged, centres, logits) = jax.vjp(
-    second_half, critics, fakes, has_aux=True
-  )
-
-  parts, groups = {network: [] for network in method}, []
-  through = (
-    critic_groups(model, method, critic_terms)
-    if member is None
-    else column_groups(method, critic_terms)
-  )
-  for share, weights in of_member(through, member):
-    cotangent = {
-      k: jnp.float32(weights[k]) if k in weights else nothing(v) for k, v in critic_terms.items()
-    }
-    critic_grads, image_grads = pull_critics(cotangent)
-    touched = reaches(model, weights)
-    image_grads = {k: v if k in touched else nothing(v) for k, v in image_grads.items()}
-    for network in share.keys() & critics.keys():
-      parts[network].append((share[network], critic_grads[network]))
-    if makers_share := {network: part for network, part in share.items() if network in makers}:
-      groups.append((makers_share, image_grads))
-  trained = [n for n in method if n in makers]
-  prior = of_member(
-    {k: cell for k, cell in method.get('encoder', {}).items() if np.any(cell)}, member
-  )
-  for share, image_grads in maker_groups(model, trained, groups, fakes):
-    row = {
-      k: jnp.float32(prior[k] / share['encoder'])
-      if k in prior and 'encoder' in share
-      else nothing(v)
-      for k, v in maker_terms.items()
-    }
-    (pulled,) = pull_makers((image_grads, row))
-    for network, part in share.items():
-      parts[network].append((part, pulled[network]))
-  grads = {network: weigh(*zip(*own)) for network, own in parts.items() if own}
-  terms = {**maker_terms, **critic_terms, **{f'logit_{k}': v for k, v in logits.items()}}
-  return grads, terms, {**stats, **made, **judged}, centres
-
-
-def maker_groups(model, trained, groups, fakes):
-  """[({maker: share}, image gradients)]: what to pull through the makers, each entry once; the cheaper of two ways.
-
-  `groups` themselves, where the encoder has one and no fake is in two: that one serves encoder and generator at
-  once (VAE, CVAE; VAE/GAN as released, normalised apart). Else the groups' sum for each network of `trained`;
-  so for members of a population, whose share may be 0, by which the encoder's own losses could not be divided.
-  """
-  joint = model.joint_makers and len(fakes) > 1
-  touched = [
-    k for _, images in groups for k, v in images.items() if joint or not isinstance(v, ad.Zero)
-  ]
-  served = [network for share, _ in groups for network in share]
-  sure = not any(isinstance(part, jax.Array) for share, _ in groups for part in share.values())
-  if (
-    sure
-    and served.count('encoder') == 1
-    and len(set(touched)) == len(touched)
-    and set(served) == set(trained)
-  ):
-    return groups
-  own = {
-    network: [(share[network], images) for share, images in groups if network in share]
-    for network in trained
-  }
-  return [
-    ({network: 1.0}, weigh(*zip(*parts)) if parts else jax.tree.map(nothing, fakes))
-    for network, parts in own.items()
-  ]
-
-
-def accumulated(parts, model, method, params, stats, centres, x, c, noise, member=None):
-  """As `gradients`, of the batch in so many parts, one after the other: gradients and terms are the means over
-  the parts, statistics and centres move with each part in turn.
-
-  Equal to the whole batch but for what looks across examples: batch norm and the matching losses see a part.
-  Memory is that of one part on accelerators; on a CPU only the numbers are those of parts.
-  """
-  if parts == 1:
-    return gradients(model, method, params, stats, centres, x, c, noise, member)
-  # Part i is every parts-th example from i on: a batch that is sharded over devices stays put.
-  stacked = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), (x, c, noise))
-
-  def add(carried, batch):
-    sums, stats, centres = carried
-    grads, terms, stats, centres = gradients(model, method, params, stats, centres, *batch, member)
-    return (jax.tree.map(jnp.add, sums, (grads, terms)), stats, centres), None
-
-  shapes = jax.eval_shape(
-    lambda *a: gradients(model, method, params, stats, centres, *a, member)[:2], x, c, noise
-  )
-  zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-  # In a loop XLA has the weight gradients of convolutions some 50 times slower, on a CPU. But a loop alone divides
-  # the memory: without it XLA works on all parts at once, optimization_barrier or not.
-  unroll = jax.default_backend() == 'cpu'
-  (sums, stats, centres), _ = lax.scan(add, (zeros, stats, centres), stacked, unroll=unroll)
-  grads, terms = jax.tree.map(lambda a: a / parts, sums)
-  return grads, terms, stats, centres
-
-
-def reaches(model, names):
-  """Which fakes ('f', 'p') the losses `names` have a gradient for."""
-  seen = ''
-  for critic in CRITICS:
-    looked = seen_by(critic, names)
-    joint = model.joint_critics and critic not in model.frozen
-    seen += seen_by(critic, model.losses) if looked and joint else looked
-  return set(seen + seen_by('generator', names)) & set('fp')
+  return jax.tree.map(own, cells)

@@ -1,6 +1,7 @@
-"""One training step: all networks of a method from one forward pass, routed by the method's table."""
+"""One training step: it updates all networks of a method from one forward pass (see routing.py)."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from flax import struct
 import jax
@@ -10,61 +11,64 @@ import optax
 
 from vaegan_jax import losses
 from vaegan_jax.augment import DRAWS
-from vaegan_jax.model import MAKERS
+from vaegan_jax.model import CENTRES, MAKERS, Model
 from vaegan_jax.networks import layers
-from vaegan_jax.routing import accumulated
+from vaegan_jax.routing import Inputs, accumulated
+
+Terms = dict[str, jax.Array]  # {name: mean over the batch}
 
 
 @struct.dataclass
 class TrainState:
-  """Everything that a run continues from; each field but step and centres is a dict by network."""
+  """All that a run resumes from; each field but step, skipped and centres is a dict by network."""
 
   step: jax.Array  # int32 []: steps done
-  skipped: (
-    jax.Array
-  )  # int32 []: steps in a row that changed nothing, their gradients not being finite
+  skipped: jax.Array  # int32 []: steps in a row that changed nothing, as they were not finite
   params: dict[str, Any]
   stats: dict[str, Any]  # running batch statistics
   opt_state: dict[str, Any]
-  ema: dict[str, Any]  # {maker: {'params', 'stats'}}: moving averages, what sampling uses
+  ema: dict[str, Any]  # {maker: {'params', 'stats'}}: moving averages, which sampling uses
   centres: dict[str, Any]  # moving-average feature centres of the matching losses
 
 
 class Draws(NamedTuple):
-  """What a step draws at random, beside the order of the data."""
+  """What a step draws at random, besides the order of the data."""
 
   latent_size: int
   prior_condition: Callable | None = None  # (key, c [N, A]) -> c_p [N, A]
-  classes: int = 0  # of class labels c; 0 where c is absent or attributes
+  classes: int = 0  # number of classes; 0 if c is absent or holds attributes
   flip: bool = False  # mirror half of the images, left to right
   augment: Callable | None = None  # (x, normal noise [B, augment.DRAWS]) -> x
 
 
-def uniform_classes(key, c):
-  """One-hot c_p [N, K], each class alike: the random classes of Bao et al.'s Algorithm 1."""
+def uniform_classes(key: jax.Array, c: jax.Array) -> jax.Array:
+  """One-hot c_p [N, K], all classes equally likely: the random classes of Algorithm 1 (Bao)."""
   return jax.nn.one_hot(jax.random.randint(key, len(c), 0, c.shape[1]), c.shape[1])
 
 
-def shuffled(key, c):
-  """c_p [N, A]: the batch's own conditions in another order, so that attributes go together as in
-  the data."""
+def shuffled(key: jax.Array, c: jax.Array) -> jax.Array:
+  """c_p [N, A]: the batch's own conditions, permuted; attributes correlate as in the data."""
   return jax.random.permutation(key, c)
 
 
 PRIOR_CONDITIONS = dict(uniform=uniform_classes, shuffled=shuffled)
 
 
-def draw(draws, key, x, c, axis_name=None):
-  """(x flipped and augmented, noise for model.make), equal for any number of devices.
+def draw(
+  draws: Draws, key: jax.Array, x: jax.Array, c: jax.Array | None, axis_name: str | None = None
+) -> tuple[jax.Array, dict[str, Any]]:
+  """(x, flipped and augmented; the noise for model.make), the same for any number of devices.
 
-  Under pmap (axis_name) the numbers of the global batch are drawn on each device, which then takes
-  its own part.
+  Under pmap (axis_name) each device draws the numbers of the global batch and takes its own part.
   """
   count, devices, index = len(x), 1, 0
   if axis_name is not None:
     devices, index = lax.axis_size(axis_name), lax.axis_index(axis_name)
     c = None if c is None else lax.all_gather(c, axis_name, tiled=True)
-  own = lambda a: lax.dynamic_slice_in_dim(a, index * count, count) if devices > 1 else a
+
+  def own(a):
+    return lax.dynamic_slice_in_dim(a, index * count, count) if devices > 1 else a
+
   keys = jax.random.split(key, 4)
   shape = (count * devices, draws.latent_size)
   noise = dict(
@@ -81,7 +85,14 @@ def draw(draws, key, x, c, axis_name=None):
   return x, noise
 
 
-def init_state(model, optimizers, key, x, c, latent_size):
+def init_state(
+  model: Model,
+  optimizers: Mapping[str, optax.GradientTransformation],
+  key: jax.Array,
+  x: jax.Array,
+  c: jax.Array | None,
+  latent_size: int,
+) -> TrainState:
   """A TrainState at step 0, for example inputs x [B, H, W, C] float32 and c [B, A] or None."""
   z = jnp.zeros((len(x), latent_size))
   inputs = dict(encoder=(x, c), generator=(z, c), discriminator=(x, c), classifier=(x,))
@@ -91,21 +102,27 @@ def init_state(model, optimizers, key, x, c, latent_size):
       variables = layers.init(model.networks[name], jax.random.fold_in(key, i), *arguments)
       params[name], stats[name] = variables['params'], variables.get('batch_stats', {})
   centres = {}
-  for loss, critic, classes in (('match_d', 'discriminator', 1), ('match_c', 'classifier', None)):
+  for loss, critic in CENTRES.items():
     if loss in model.losses:
       variables = {'params': params[critic], 'batch_stats': stats[critic]}
-      apply = lambda v, n=model.networks[critic], a=inputs[critic]: n.apply(v, *a, train=False)
-      features = jax.eval_shape(apply, variables)[1].shape[1]
-      centres[loss] = losses.init_centres(classes or c.shape[1], features)
+      _, features = jax.eval_shape(
+        lambda v, critic=critic: model.networks[critic].apply(v, *inputs[critic], train=False),
+        variables,
+      )
+      classes = 1 if loss == 'match_d' else c.shape[1]
+      centres[loss] = losses.init_centres(classes, features.shape[1])
   opt_state = {name: optimizer.init(params[name]) for name, optimizer in optimizers.items()}
   ema = jax.tree.map(jnp.copy, averaged(params, stats))
   zero = jnp.zeros((), jnp.int32)
   return TrainState(zero, jnp.copy(zero), params, stats, opt_state, ema, centres)
 
 
-def next_phase(fresh, state, keep):
+def next_phase(fresh: TrainState, state: TrainState, keep: tuple[str, ...]) -> TrainState:
   """`fresh` at the step of `state`, with the parameters and statistics of its networks `keep`."""
-  kept = lambda new, old: {**new, **{k: v for k, v in old.items() if k in keep}}
+
+  def kept(new, old):
+    return {**new, **{k: v for k, v in old.items() if k in keep}}
+
   return fresh.replace(
     step=state.step,
     params=kept(fresh.params, state.params),
@@ -114,21 +131,33 @@ def next_phase(fresh, state, keep):
   )
 
 
-def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None, accumulate=1):
-  """step(state, batch, key, member=None) -> (state, terms): every network updated once, at the same parameters.
+def train_step(
+  model: Model,
+  method: Mapping,
+  optimizers: Mapping[str, optax.GradientTransformation] | Callable,
+  draws: Draws,
+  *,
+  ema_decay: float = 0.999,
+  gate: Callable[[Terms], dict[str, jax.Array]] | None = None,
+  accumulate: int = 1,
+) -> Callable[..., tuple[TrainState, Terms]]:
+  """step(state, batch, key, member=None) -> (state, terms): updates every network once.
+
+  All gradients are taken at the same parameters. The batch is dict(x=[B, H, W, C] uint8 or float in
+  [-1, 1], c=[B] classes, [B, A] attributes, or absent); `key` is the run's, and the step folds its
+  number in. A step whose gradients or new parameters are not all finite changes nothing but the
+  counters `step` and `skipped`. Under pmap the model has an axis_name, and this function averages
+  the gradients, nothing else does.
 
   Args:
-    method: {network: {loss: weight}}, see methods.py; a weight may be an array [N] for the members of a population
-      (see population.py), of which `member`, int32 [], says whose step this is.
-    optimizers: {network: optax transformation}, for each network with a row; or a function of `member` that gives it.
+    method: {network: {loss: weight}}, see methods.py. A weight may be an array [N], one for each
+      member of a population; `member`, int32 [], says whose step this is.
+    optimizers: {network: optax transformation}, for each network with a row; or a function of
+      `member` that gives it.
     ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)).
-    gate: None or a function of the terms, {network: bool[]}: a network that it holds back keeps its
+    gate: a function of the terms to {network: bool[]}. A network that it holds back keeps its
       parameters and its optimizer's state to the bit.
-    accumulate: parts that the batch is taken in, for want of memory; see accumulated.
-  A step whose gradients or new parameters are not all finite changes nothing but the counters `step` and `skipped`.
-  The batch is dict(x=[B, H, W, C] uint8 or float in [-1, 1], c=[B] classes, [B, A] attributes or
-  absent); `key` is the run's, the step folds its number in. Under pmap give the model axis_name;
-  the gradients are then averaged here, and nowhere else.
+    accumulate: parts that the batch is taken in to save memory; see routing.accumulated.
   """
   axis_name = model.axis_name
 
@@ -137,7 +166,7 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None, 
     x, c = as_float(batch['x']), as_condition(batch.get('c'), draws.classes)
     x, noise = draw(draws, jax.random.fold_in(key, state.step), x, c, axis_name)
     grads, terms, stats, centres = accumulated(
-      accumulate, model, method, state.params, state.stats, state.centres, x, c, noise, member
+      accumulate, model, method, state, Inputs(x, c, noise), member
     )
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
@@ -167,23 +196,23 @@ def train_step(model, method, optimizers, draws, *, ema_decay=0.999, gate=None, 
   return step
 
 
-def choose(condition, new, old):
-  """Tree `new` where the condition (bool []) holds, else `old`, to the bit."""
+def choose(condition: jax.Array, new: Any, old: Any) -> Any:
+  """Tree `new` if the condition (bool []) holds, else `old`, to the bit."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def averaged(params, stats):
+def averaged(params: Mapping, stats: Mapping) -> dict[str, Any]:
   """{maker: {'params', 'stats'}}: the part of a state that has a moving average."""
   return {k: dict(params=params[k], stats=stats[k]) for k in params if k in MAKERS}
 
 
-def as_float(x):
-  """Images in [-1, 1] float32 from uint8 [0, 255]; float32 images go through unchanged."""
+def as_float(x: jax.Array) -> jax.Array:
+  """Images in [-1, 1] float32 from uint8 [0, 255]; float32 images pass unchanged."""
   return x.astype(jnp.float32) / 127.5 - 1.0 if x.dtype == jnp.uint8 else x
 
 
-def as_condition(c, classes):
-  """c as the networks take it, float32 [B, A]: one-hot of classes [B] (classes > 0) or attributes."""
+def as_condition(c: jax.Array | None, classes: int) -> jax.Array | None:
+  """c for the networks, float32 [B, A]: one-hot classes (classes > 0) or attributes."""
   if c is None:
     return None
   return jax.nn.one_hot(c, classes) if classes else c.astype(jnp.float32)

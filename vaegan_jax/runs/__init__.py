@@ -1,1 +1,1 @@
-"""Runs: training, resuming, reporting."""
+"""Runs: train, resume, report. A run alone is a population of one member."""

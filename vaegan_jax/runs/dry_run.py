@@ -1,54 +1,52 @@
-"""What a run would be: its config, its networks, its cost. Nothing is written."""
+"""What a run would cost: its config, its networks, FLOPs and memory. Nothing is written."""
 
-import contextlib
+from collections.abc import Callable, Mapping
 import tempfile
+from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
-from vaegan_jax import build, settings
+from vaegan_jax import build, programs, settings
+from vaegan_jax.files import size_in_words
 
 
-def describe(config, say=print):
-  """Prints the resolved config, the parameters by network and layer, FLOPs per image, and memory.
+def describe(config: ConfigDict, say: Callable[[str], Any] = print) -> int:
+  """Prints the resolved config, the parameters by layer, FLOPs per image, and memory.
 
-  The step is compiled for this machine's devices and is not run. Returns 0, or raises as
+  It compiles the step for this machine's devices and does not run it. Returns 0, or raises as
   train.train does.
   """
   build.check(config)
+  one = settings.with_settings(config, dict(steps_per_dispatch=1))
   with tempfile.TemporaryDirectory() as folder:
     dataset = build.dataset(config, scratch=folder)
     build.check_memory(config, dataset)
     size = build.about(config, dataset)['size']
-    one = settings.with_settings(config, dict(steps_per_dispatch=1))
-    phases = build.phases(one, size)
-    phase = phases[-1]
-    with contextlib.closing(build.feed(one, dataset, 0, phase.parallel)) as batches:
-      batch = next(batches)
-  state = jax.eval_shape(build.init(config, size, phases), jax.random.key(config.seed))
+    stages = programs.stages([one], size)
+    (program,) = stages[-1].programs
+    with programs.feed([one], dataset, 0, [program]) as batches:
+      batch = next(batches)[0][0]
+  key = jax.random.key(config.seed)
+  state = jax.eval_shape(programs.init(config, size, program), key)
   say(f'{config}\n')
-  for network, params in state.params.items():
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    say(f'{network}: {sum(v.size for _, v in leaves):,} parameters')
-    for path, leaf in leaves:
-      say(
-        f'  {jax.tree_util.keystr(path, simple=True, separator="/"):40s} {str(leaf.shape):>20s} {leaf.size:>12,}'
-      )
-  everything = jax.tree.leaves(state)
+  describe_networks(state.params, say)
   say(
-    f'\ntotal: {sum(v.size for v in jax.tree.leaves(state.params)):,} parameters; '
-    f'a checkpoint takes {mib(sum(v.size * v.dtype.itemsize for v in everything))}'
+    f'\ntotal: {count(state.params):,} parameters; a checkpoint takes '
+    f'{size_in_words(sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(state)))}'
   )
-  arguments = phase.parallel.like_state(state), batch, jax.random.key(config.seed)
-  compiled = phase.parallel.step.lower(*arguments).compile()
+  parallel = program.runner.one
+  arguments = parallel.like_state(state), batch, key
+  compiled = parallel.step.lower(*arguments).compile()
   memory, counted = compiled.memory_analysis(), compiled
-  if config.accumulate > 1:  # a loop's operations are counted once
-    whole = build.phases(settings.with_settings(one, dict(accumulate=1)), size)[-1]
-    counted = whole.parallel.step.lower(*arguments).compile()
+  if config.accumulate > 1:  # XLA counts a loop's operations once
+    whole = programs.stages([settings.with_settings(one, dict(accumulate=1))], size)[-1]
+    counted = whole.programs[0].runner.one.step.lower(*arguments).compile()
   flops = counted.cost_analysis()['flops']
   per_device = config.batch_size / jax.device_count()
   say(
-    f'one step of {config.batch_size} images on {jax.device_count()} {jax.devices()[0].platform} device(s): '
-    f'{flops / per_device / 1e9:.3f} GFLOP per image'
+    f'one step of {config.batch_size} images on {jax.device_count()} {jax.devices()[0].platform} '
+    f'device(s): {flops / per_device / 1e9:.3f} GFLOP per image'
   )
   in_use = (
     memory.argument_size_in_bytes
@@ -57,17 +55,27 @@ def describe(config, say=print):
     - memory.alias_size_in_bytes
   )
   say(
-    f'memory per device: {mib(in_use)}, of which {mib(memory.temp_size_in_bytes)} for activations and gradients'
+    f'memory per device: {size_in_words(in_use)}, of which '
+    f'{size_in_words(memory.temp_size_in_bytes)} for activations and gradients'
   )
   if config.data.on_device:
-    say(f'the images take {mib(dataset.images.nbytes)} more on each device')
+    say(f'the images take {size_in_words(dataset.images.nbytes)} more on each device')
   say(
-    f'{config.steps} steps are {config.steps * config.batch_size / len(dataset.images):.1f} passes over '
-    f'{len(dataset.images):,} images. Nothing was written.'
+    f'{config.steps} steps are {config.steps * config.batch_size / len(dataset.images):.1f} passes '
+    f'over {len(dataset.images):,} images. Nothing was written.'
   )
   return 0
 
 
-def mib(count):
-  """Bytes as MiB, in words."""
-  return f'{count / 2**20:,.1f} MiB'
+def describe_networks(params: Mapping[str, Any], say: Callable[[str], Any]) -> None:
+  """Prints the parameters of each network, layer by layer."""
+  for network, tree in params.items():
+    say(f'{network}: {count(tree):,} parameters')
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      say(f'  {name:40s} {leaf.shape!s:>20s} {leaf.size:>12,}')
+
+
+def count(tree: Any) -> int:
+  """The number of parameters in a tree."""
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))

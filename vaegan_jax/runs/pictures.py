@@ -1,0 +1,51 @@
+"""The pictures of a run: grids of samples and of reconstructions."""
+
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import tensorboardX
+
+from vaegan_jax import build, data, files, images, sample, settings
+
+SHOWN = 32  # reconstructions in a grid
+
+
+def trained(config: ConfigDict, about: dict, state: Any, step: int) -> sample.Trained:
+  """The Trained model of a state at rest, on this host's first device."""
+  networks, _ = build.makers(config, about['size'])
+  ema = {k: state.ema[k] for k in networks}
+  weights = jax.tree.map(lambda a: a.addressable_data(0), ema)
+  latent_size = config.network.latent_size
+  return sample.Trained(networks, weights, latent_size, about, step, settings.to_dict(config))
+
+
+def draw(
+  workdir: pathlib.Path,
+  model: sample.Trained,
+  shown: data.Dataset,
+  board: tensorboardX.SummaryWriter,
+) -> None:
+  """Writes grids of samples (fixed noise; one class per column) and of reconstructions."""
+  condition = model.about['condition']
+  classes = model.about['size'] if condition == 'label' else 0
+  columns = classes if 0 < classes <= 16 else 8
+  scale = max(1, 64 // model.config['data']['image_size'])
+  grids = dict(samples=images.grid(model.sample(8 * columns), columns, scale=scale))
+  if 'encoder' in model.networks:
+    at = np.linspace(0, len(shown.images) - 1, min(len(shown.images), SHOWN)).astype(int)
+    originals = np.asarray(shown.images[at])
+    given = {}
+    if condition == 'label':
+      given = dict(labels=None if shown.labels is None else shown.labels[at])
+    if condition == 'attributes':
+      given = dict(attributes=None if shown.attributes is None else shown.attributes[at])
+    again = model.reconstruct(originals, **given)
+    grids['reconstructions'] = images.reconstruction_grid(originals, again, scale=scale)
+  for name, grid in grids.items():
+    (workdir / name).mkdir(exist_ok=True)
+    files.save_png(workdir / name / f'step_{model.step:08d}.png', grid)
+    colour = grid.ndim == 3 and grid.shape[2] == 3
+    board.add_image(name, grid, model.step, dataformats='HWC' if colour else 'HW')

@@ -1,0 +1,240 @@
+"""What a run leaves behind: lines on the screen, curves, pictures, and checkpoints."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import json
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import tensorboardX
+
+from vaegan_jax import build, checkpoint, data, files, settings
+from vaegan_jax.model import SEES, losses_of
+from vaegan_jax.programs import Program
+from vaegan_jax.runs.pictures import draw, trained
+from vaegan_jax.runs.workdir import POPULATION, Member
+
+SKIPS = 10  # steps in a row without finite gradients, after which a member stands still
+
+
+class Run(NamedTuple):
+  """What all steps of a run share."""
+
+  members: Sequence[Member]
+  workdir: pathlib.Path
+  about: dict  # of the data: see build.about
+  shown: data.Dataset  # the images whose reconstructions are shown
+  start: int  # the step that it resumes from
+  say: Callable[[str], Any]
+
+  @property
+  def config(self) -> ConfigDict:
+    """The fields that all members share."""
+    return self.members[0].config
+
+  @property
+  def alone(self) -> bool:
+    """Whether this is no population."""
+    return not self.members[0].name
+
+
+class Clock:
+  """Images/s between two logged steps; the first stretch holds the compilation."""
+
+  def __init__(self, step: int) -> None:
+    self.step, self.time, self.warm = step, time.monotonic(), False
+
+  def stretch(self, step: int, batch_size: int) -> tuple[float, float | None]:
+    """(seconds since the last call, images/s or None if that includes the compilation)."""
+    now = time.monotonic()
+    seconds = now - self.time
+    rate = (step - self.step) * batch_size / seconds if self.warm else None
+    self.step, self.time, self.warm = step, now, True
+    return seconds, rate
+
+
+class Saver:
+  """Saves the members' states in the background, one save at a time."""
+
+  def __init__(self, run: Run) -> None:
+    self.run, self.saving = run, []
+    # A kill between the saves of two members must leave a step that all of them have.
+    self.keep = run.config.keep_checkpoints if run.alone else max(2, run.config.keep_checkpoints)
+
+  def save(self, step: int, states: Sequence) -> None:
+    """Begins to save, after the save before is done."""
+    self.finish()
+    for member, state in zip(self.run.members, states):
+      config = settings.to_dict(member.config)
+      self.saving.append(
+        checkpoint.save(
+          member.workdir, step, state, keep=self.keep, config=config, about=self.run.about
+        )
+      )
+
+  def poll(self) -> None:
+    """Raises what went wrong with a save that is done."""
+    if all(save.done() for save in self.saving):
+      self.finish()
+
+  def finish(self) -> None:
+    """Waits for the saves, and raises what went wrong."""
+    while self.saving:
+      self.saving.pop(0).result()
+
+
+class Report:
+  """Reports each step of a run; use it as a context manager."""
+
+  def __init__(self, run: Run) -> None:
+    self.run, self.saver, self.clock = run, Saver(run), Clock(run.start)
+    self.first = jax.process_index() == 0  # the process that writes
+    self.stuck: dict[str, None] = {}  # names of members that stand still, in order
+    self.files = contextlib.ExitStack()
+
+  def __enter__(self) -> 'Report':
+    members = self.run.members if self.first else ()
+    if self.first and not self.run.alone:
+      write_population(self.run, self.run.start, [{}] * len(members))
+    self.logs = [self.files.enter_context(open(m.workdir / 'metrics.jsonl', 'a')) for m in members]
+    self.boards = [
+      self.files.enter_context(
+        tensorboardX.SummaryWriter(str(m.workdir / 'tensorboard'), purge_step=self.run.start + 1)
+      )
+      for m in members
+    ]
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    try:
+      self.saver.finish()
+    finally:
+      self.files.close()
+
+  def after(
+    self, step: int, programs: Sequence[Program], states: Sequence, terms: Sequence, keep: bool
+  ) -> None:
+    """Logs, saves and draws what is due after `step`.
+
+    Args:
+      states, terms: of each program.
+      keep: save in any case, as at the end of a stage or when a signal stops the run.
+
+    Raises:
+      FloatingPointError: all members stand still, or some did and the run is done.
+    """
+    config = self.run.config
+    last = step == config.steps
+    self.saver.poll()
+    first_log = step == self.run.start + config.steps_per_dispatch
+    if step % config.log_every_steps == 0 or last or first_log:
+      every = by_member(programs, [p.runner.take_terms(t) for p, t in zip(programs, terms)])
+      skipped = by_member(programs, [p.runner.skipped(s) for p, s in zip(programs, states)])
+      every = [own_terms(m, t) for m, t in zip(self.run.members, every)]
+      if self.first:
+        self.log(step, every)
+      self.check_progress(step, every, skipped, last)
+    show = step % config.sample_every_steps == 0 or last
+    keep = step % config.save_every_steps == 0 or last or keep
+    if show or keep:
+      resting = by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
+      if keep:
+        self.saver.save(step, resting)
+      if show and self.first:
+        for member, state, board in zip(self.run.members, resting, self.boards):
+          draw(
+            member.workdir,
+            trained(member.config, self.run.about, state, step),
+            self.run.shown,
+            board,
+          )
+    if last and self.stuck:
+      self.saver.finish()
+      raise FloatingPointError(
+        f'{", ".join(self.stuck)} stood still, as their gradients were not finite; nothing of that '
+        'entered their state, and the other members are done'
+      )
+
+  def log(self, step: int, every: Sequence[Mapping[str, float]]) -> None:
+    """Prints the members' terms and adds them to the curves."""
+    config, count = self.run.config, len(every)
+    seconds, rate = self.clock.stretch(step, config.batch_size)
+    pace = f'{seconds:.1f} s with compilation'
+    if rate:
+      left = duration((config.steps - step) * config.batch_size / rate)
+      pace = f'{rate * count:.0f} images/s, {left} left'
+    self.run.say('\n'.join(lines(self.run, f'step {step}/{config.steps}  {pace}', every)))
+    for log, board, terms in zip(self.logs, self.boards, every):
+      log.write(json.dumps(dict(step=step, images_per_s=rate, **terms)) + '\n')
+      log.flush()
+      for name, value in terms.items():
+        board.add_scalar(name, value, step)
+      board.flush()
+    if not self.run.alone:
+      write_population(self.run, step, every)
+
+  def check_progress(
+    self, step: int, every: Sequence[Mapping[str, float]], skipped: Sequence[int], last: bool
+  ) -> None:
+    """Notes members that stand still; raises FloatingPointError if all of them do."""
+    for member, terms, count in zip(self.run.members, every, skipped):
+      if (count >= SKIPS or (count and last)) and member.name not in self.stuck:
+        self.stuck[member.name] = None
+        bad = ', '.join(k for k, v in terms.items() if not np.isfinite(v))
+        told = f'gradients or parameters have not been finite for {count} steps ({bad})'
+        if not self.run.alone:
+          self.run.say(f'step {step}: {member.name} stands still: its {told}')
+        if len(self.stuck) == len(self.run.members):
+          raise FloatingPointError(
+            f'step {step}: {told}. Nothing of them entered the state. Resume, from the last '
+            'checkpoint if there is one, with a smaller --config.optimizer.learning_rate; or start '
+            'in another workdir with --config.optimizer.clip_norm=1'
+          )
+
+
+def by_member(programs: Sequence[Program], values: Sequence[Sequence]) -> list:
+  """Values in the order of the members, of lists in the order of each program's places."""
+  found = {i: v for p, own in zip(programs, values) for i, v in zip(p.places, own)}
+  return [found[i] for i in range(len(found))]
+
+
+def own_terms(member: Member, terms: Mapping[str, float]) -> dict[str, float]:
+  """The terms of the member's run alone: without losses that only other members weigh."""
+  names = {name for table in build.tables_of(member.config) for name in losses_of(table)}
+  return {k: v for k, v in terms.items() if k in names or k not in SEES}
+
+
+def lines(run: Run, head: str, every: Sequence[Mapping[str, float]]) -> Iterator[str]:
+  """What the screen shows of a step: one line for a run alone, a table for a population."""
+  if run.alone:
+    yield f'{head}  ' + '  '.join(f'{k} {v:.4g}' for k, v in every[0].items())
+    return
+  yield head
+  losses = [k for k in SEES if any(k in terms for terms in every)]
+  wide = max(len(m.name) for m in run.members)
+  yield ' ' * wide + ''.join(f'{loss:>15s}' for loss in losses)
+  for member, terms in zip(run.members, every):
+    cells = (f'{terms[k]:15.4g}' if k in terms else ' ' * 15 for k in losses)
+    yield f'{member.name:{wide}s}' + ''.join(cells)
+
+
+def write_population(run: Run, step: int, every: Sequence[Mapping[str, float]]) -> None:
+  """Writes WORKDIR/population.json: the members, the fields in which they differ, their terms."""
+  fields = [dict(settings.fields(m.config)) for m in run.members]
+  varied = [k for k in fields[0] if k == 'seed' or any(own[k] != fields[0][k] for own in fields)]
+  members = {
+    m.name: dict(settings={k: own[k] for k in varied}, terms=terms)
+    for m, own, terms in zip(run.members, fields, every)
+  }
+  content = dict(method_name=run.config.method_name, step=step, members=members)
+  files.write_json(run.workdir / POPULATION, content)
+
+
+def duration(seconds: float) -> str:
+  """Seconds as h:mm:ss."""
+  hours, rest = divmod(round(seconds), 3600)
+  return f'{hours}:{rest // 60:02d}:{rest % 60:02d}'

@@ -1,0 +1,213 @@
+"""The folder of a run: who may use it, what it holds, and the step to resume from.
+
+    WORKDIR/config.json, metrics.jsonl, tensorboard/    the config and the curves
+    WORKDIR/samples/, reconstructions/                  PNG grids, by step
+    WORKDIR/checkpoints/                                see checkpoint.py
+
+A population has a folder WORKDIR/MEMBER like this for each member, and WORKDIR/population.json.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import socket
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from vaegan_jax import checkpoint, files, settings
+
+POPULATION = 'population.json'
+
+
+class Member(NamedTuple):
+  """One run of a population; its name is '' for a run alone."""
+
+  name: str
+  config: ConfigDict
+  workdir: pathlib.Path
+
+
+@contextlib.contextmanager
+def claimed(workdirs: Iterable[pathlib.Path]) -> Iterator[None]:
+  """Holds the workdirs for this run.
+
+  Raises:
+    ValueError: one cannot be written, or another run has it.
+  """
+  with contextlib.ExitStack() as held:
+    for workdir in workdirs if jax.process_index() == 0 else ():
+      try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = held.enter_context(open(workdir / '.lock', 'a+'))
+      except OSError as e:
+        raise ValueError(f'--workdir={workdir} cannot be written: {e.strerror}') from e
+      if not files.lock(lock):
+        lock.seek(0)
+        raise ValueError(
+          f'--workdir={workdir} is in use by {lock.read().strip() or "another run"}: '
+          'wait for it, stop it, or give this run another workdir'
+        )
+      lock.truncate(0)
+      lock.write(f'process {os.getpid()} on {socket.gethostname()}')
+      lock.flush()
+    yield
+
+
+def begin(members: Sequence[Member], workdir: pathlib.Path, strict: bool, say: Any) -> int:
+  """The step to resume from, 0 in a new workdir. Writes nothing before all members pass the checks.
+
+  Raises:
+    ValueError: a workdir holds another config's run or only damaged checkpoints, or members are so
+      far apart that some would lose what they have learnt.
+  """
+  if members[0].name and (workdir / 'config.json').exists():
+    raise ValueError(
+      f'{workdir} is the folder of a run of experiments/train.py: name another for a population'
+    )
+  for member in members:
+    check_config(member)
+  start = resume_step(members, workdir, strict)
+  for member in members:
+    check_resumable(member, start)
+  for member in members:
+    later = [step for step in checkpoint.steps(member.workdir) if step > start]
+    if member.name and later:
+      say(f'{member.name}: sets aside (renames) checkpoints {later}, which not all members have')
+    if jax.process_index() == 0:
+      checkpoint.set_aside(member.workdir, start)
+      files.write_json(member.workdir / 'config.json', settings.to_dict(member.config))
+      forget(member.workdir / 'metrics.jsonl', start)
+    checkpoint.barrier('begin')
+  return start
+
+
+def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool = False) -> int:
+  """The newest step of which every member has an intact checkpoint, 0 if none has any.
+
+  It warns of damaged checkpoints and passes over them; `strict` raises instead.
+
+  Raises:
+    ValueError: all are damaged, or starting from 0 would lose what some members have learnt.
+  """
+  saved = {member.name: checkpoint.steps(member.workdir) for member in members}
+  common = sorted(set.intersection(*map(set, saved.values())), reverse=True)
+  for step in common:
+    damaged = [(m, wrong) for m in members if (wrong := checkpoint.damage(m.workdir, step))]
+    if not damaged:
+      break
+    member, wrong = damaged[0]
+    if strict:
+      intact = checkpoint.intact_steps(member.workdir, step)
+      raise ValueError(f'checkpoint {step} is damaged: {wrong}; {intact}')
+    logging.warning('checkpoint %d is damaged; taking an older one: %s', step, wrong)
+  else:
+    if common:
+      raise ValueError(
+        f'every checkpoint of {workdir} that can be resumed from is damaged, such as {wrong}: '
+        'restore the folder from a backup, or start in another --workdir'
+      )
+    step = 0
+  for member in members:
+    if (newest := max(saved[member.name], default=0)) > member.config.steps:
+      raise ValueError(
+        f'{member.workdir} is at step {newest} already: set --config.steps to that or more'
+      )
+  ahead = [name for name, steps in saved.items() if steps]
+  # A kill during the first save leaves some members with one checkpoint; anything else is no
+  # accident.
+  accident = known_members(workdir) == list(saved) and all(len(saved[n]) == 1 for n in ahead)
+  if not step and ahead and not accident:
+    raise ValueError(
+      f'{", ".join(ahead)} of {workdir} were trained already, and the members share no checkpoint: '
+      'train the others as a population of their own, or in another workdir'
+    )
+  return step
+
+
+def known_members(workdir: pathlib.Path) -> list[str]:
+  """Names in WORKDIR/population.json, [] without that file."""
+  try:
+    return list(json.loads((workdir / POPULATION).read_text())['members'])
+  except (OSError, ValueError, KeyError, TypeError):
+    return []
+
+
+def check_config(member: Member) -> None:
+  """Raises ValueError if the member's workdir holds a run of another config."""
+  workdir, path = member.workdir, member.workdir / 'config.json'
+  if (workdir / POPULATION).exists():
+    raise ValueError(f'{workdir} is the folder of a population: name one of its members')
+  if not path.exists():
+    return
+  try:
+    then = json.loads(path.read_text())
+  except ValueError as e:
+    raise ValueError(f"{path} cannot be read ({e}): is {workdir} a run's workdir?") from e
+  if not isinstance(then, dict):
+    raise ValueError(f"{path} holds no config: is {workdir} a run's workdir?")
+  if checkpoint.steps(workdir):  # otherwise nothing was saved that another config could spoil
+    check_same(member.config, then, f'--workdir={workdir} holds a run')
+
+
+def check_same(config: ConfigDict, then: dict, what: str) -> None:
+  """Raises ValueError if the config `then` makes a different run from `config`."""
+  if differ := settings.differences(config, then):
+    raise ValueError(
+      f'{what} of another config. Give another workdir, or set back:\n  ' + '\n  '.join(differ[:10])
+    )
+
+
+def check_resumable(member: Member, start: int) -> None:
+  """Raises ValueError if the member cannot train from step `start` on in its workdir."""
+  config, workdir = member.config, member.workdir
+  folder = workdir / checkpoint.FOLDER
+  if start:
+    then = checkpoint.manifest(workdir, start)['config']
+    check_same(config, then, f'checkpoint {start} of {workdir} is')
+  for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
+    if (workdir / name).exists() and not (workdir / name).is_dir():
+      raise ValueError(f'{workdir / name} is no folder: move it away, or give another workdir')
+  # One finished save without a manifest is a save that was killed; several have lost theirs.
+  if not start and len(list(folder.glob('*/commit_success.txt'))) > 1:
+    raise ValueError(
+      f'{folder} has checkpoints without their manifests (N.json): put those back, '
+      'or give another workdir'
+    )
+  if start % config.steps_per_dispatch:
+    raise ValueError(
+      f'{workdir} is at step {start}, which is no multiple of --config.steps_per_dispatch='
+      f'{config.steps_per_dispatch}: set that to a divisor of {start}, such as 1'
+    )
+
+
+def check_same_data(member: Member, start: int, about: dict) -> None:
+  """Raises ValueError if the data's classes or attributes differ from those of the checkpoint."""
+  then = checkpoint.manifest(member.workdir, start)['about']['names']
+  if then != about['names']:
+    other = ', '.join(map(str, sorted(set(then) ^ set(about['names']))[:10]))
+    raise ValueError(
+      f'{member.workdir} was trained on {len(then)} classes or attributes, the data now has '
+      f'{len(about["names"])} ({other or "in another order"}): '
+      'restore the data that it had, or give another workdir'
+    )
+
+
+def forget(path: pathlib.Path, step: int) -> None:
+  """Drops the lines of a log that are later than `step`, and a last line that was cut off."""
+  if not path.exists():
+    return
+
+  def kept(line):
+    try:
+      return line.endswith('\n') and json.loads(line)['step'] <= step
+    except (ValueError, KeyError, TypeError):
+      return False
+
+  part = path.with_suffix('.part')
+  part.write_text(''.join(filter(kept, path.read_text(errors='replace').splitlines(True))))
+  os.replace(part, path)
