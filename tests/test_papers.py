@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import arithmetic
+from benchmarks import arithmetic, least
 from vaegan_jax import methods, optim
-from vaegan_jax.model import SEES, may_move
+from vaegan_jax.model import SEES, can_train
 
 LAMBDAS = dict(
   kl=3.0, pixel=1.0, feature_d=1.0, feature_c=1.0, match_d=1e-3, match_c=1e-3
@@ -38,7 +38,7 @@ def test_every_table_names_losses_and_networks_that_exist():
   for table in methods.METHODS.values():
     for network, row in table.items():
       for loss in row:
-        assert may_move(loss, network)
+        assert can_train(loss, network)
 
 
 def test_mean_feature_matching_compares_real_images_with_prior_samples_only():
@@ -104,31 +104,29 @@ def test_weight_decay_is_coupled_and_spares_biases():
   ],
 )
 def test_flops_of_a_step(name, critics, image_size, gflop, forwards):
-  """GFLOP per image and forward passes with the published widths, optimizers and moving average included; within 2 %
-  of the least by hand: no second forward pass, and nothing pulled through a network that no row needs. At 16x16 within
-  3 %: there the zeros of convolutions._forward are a larger part."""
-  model, table, config = arithmetic.setting(name, critics, image_size=image_size)
-  step, forward, _ = arithmetic.by_xla(name, model, table, config, 64, compiled=False)
-  least, words = arithmetic.by_hand(
-    arithmetic.costs(model, config, arithmetic.classes(name)), arithmetic.passes(model, table)
-  )
+  """GFLOP per image and in forward passes, with published widths, optimizers and moving average.
+
+  Within 2 % of the least by hand: no second forward pass, and nothing pulled back through a network
+  that no row needs. At 16x16 within 3 %: there the zeros of convolutions._forward weigh more.
+  """
+  setting = arithmetic.setting(name, critics, image_size=image_size)
+  step, forward, _ = arithmetic.by_xla(setting, 64, compiled=False)
+  passes = least.passes(setting)
+  flops = least.by_hand(least.costs(setting), passes)
   print(
-    f'{name}: step {step / 1e9:.2f} GFLOP per image, {step / forward:.2f} forward passes, least {least / 1e9:.2f} ({words})'
+    f'{name}: step {step / 1e9:.2f} GFLOP per image, {step / forward:.2f} forward passes, '
+    f'least {flops / 1e9:.2f} ({least.in_words(passes)})'
   )
   assert step <= gflop * 1e9
   assert step <= forwards * forward
-  assert 0.99 * least <= step <= (1.03 if image_size == 16 else 1.02) * least
+  assert 0.99 * flops <= step <= (1.03 if image_size == 16 else 1.02) * flops
 
 
 def test_least_passes_by_hand():
-  """The sums of the hand count where a reader can do them: see benchmarks/arithmetic.py."""
+  """The sums of the count by hand that a reader can check: see benchmarks/least.py."""
 
   def words(name, critics):
-    model, table, _ = arithmetic.setting(name, critics)
-    return ' + '.join(
-      f'{sum(counts[:3])}{network[0]}'
-      for network, counts in arithmetic.passes(model, table).items()
-    )
+    return least.in_words(least.passes(arithmetic.setting(name, critics)))
 
   assert words('vae_gan', 'apart') == '3e + 7g + 10d'
   assert words('vae_gan', 'joint') == '3e + 7g + 12d'

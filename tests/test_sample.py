@@ -1,6 +1,5 @@
-"""Trained models restored: what they give, and what they refuse."""
+"""Restored models: what they return, and what they refuse."""
 
-import importlib
 import os
 import pathlib
 import subprocess
@@ -10,14 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from vaegan_jax import build, checkpoint, restore, sample, settings
+from vaegan_jax import build, checkpoint, conditions, restore, settings
+from vaegan_jax.configs import digits
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def saved(workdir, method, about, **changes):
   """A workdir with a checkpoint of an untrained model."""
-  config = importlib.import_module('configs.digits').get_config(method)
+  config = digits.get_config(method)
   config.network.width, config.network.latent_size = 0.0625, 4
   with config.unlocked():
     config.update_from_flattened_dict(changes)
@@ -63,20 +63,20 @@ def test_samples(conditional):
 
 def test_a_class_by_number_or_by_name():
   names = ['1', '2', 'two']
-  assert [sample.class_number(given, names) for given in (1, '1', 'two', '0')] == [1, 0, 2, 0]
+  assert [conditions.class_number(given, names) for given in (1, '1', 'two', '0')] == [1, 0, 2, 0]
   with pytest.raises(ValueError, match='no class 3; classes are 0=1, 1=2, 2=two'):
-    sample.class_number(3, names)
+    conditions.class_number(3, names)
 
 
 def test_labels_take_turns():
   about = dict(condition='label', names=['cat', 'dog', 'eel'], size=3)
-  rows = sample.condition(about, 5, ['dog', 2])
+  rows = conditions.rows(about, 5, ['dog', 2])
   assert rows.argmax(1).tolist() == [1, 2, 1, 2, 1]
-  assert sample.condition(about, 4).argmax(1).tolist() == [0, 1, 2, 0]
+  assert conditions.rows(about, 4).argmax(1).tolist() == [0, 1, 2, 0]
 
 
 def test_attributes_that_are_not_asked_for_are_those_of_real_images(by_attributes):
-  rows = sample.condition(by_attributes.about, 200, attributes=dict(Smiling=1))
+  rows = conditions.rows(by_attributes.about, 200, attributes=dict(Smiling=1))
   assert (rows[:, 1] == 1).all() and 0 < rows[:, 0].mean() < 1
   assert by_attributes.sample(3, attributes=dict(Smiling=1)).shape == (3, 16, 16, 1)
 
@@ -130,13 +130,13 @@ def test_restoring_what_is_not_there(tmp_path):
   with pytest.raises(ValueError, match='has no checkpoint'):
     restore(tmp_path)
   workdir = saved(tmp_path / 'run', 'vae', dict(condition='none', names=[], size=0))
-  (workdir / 'checkpoints/9999').mkdir()  # a stray folder is no checkpoint
+  (workdir / 'checkpoints/9999').mkdir()  # a stray folder is not a checkpoint
   assert restore(workdir).step == 7
   with pytest.raises(ValueError, match='no checkpoint of step 8; it has 7'):
     restore(workdir, 8)
 
 
-def test_restored_from_the_ema_weights_alone(tmp_path):
+def test_restore_reads_the_ema_weights_alone(tmp_path):
   workdir = saved(tmp_path, 'vae', dict(condition='none', names=[], size=0))
   model = restore(workdir)
   assert set(model.weights) == {'encoder', 'generator'} and set(model.weights['generator']) == {
@@ -163,24 +163,25 @@ def test_a_stream_of_samples_is_the_samples(conditional, by_attributes):
   with pytest.raises(ValueError, match='multiple of 64'):
     conditional.samples(10, batch=100)
   with pytest.raises(ValueError, match="no class 'x'"):
-    conditional.samples(10, labels='x')  # not only when the first image is wanted
+    conditional.samples(10, labels='x')  # at the call, not at the first image
 
 
-def test_conditions_by_stretches_are_those_of_all(conditional, by_attributes):
+def test_conditions_in_batches_are_those_of_all(conditional, by_attributes):
   for about, asked in (
     (conditional.about, dict(labels=['3', 5, 7])),
     (by_attributes.about, dict(attributes=dict(Male=1))),
   ):
-    parts = list(sample.conditions(about, 1000, 64, seed=2, **asked))
+    parts = list(conditions.batches(about, 1000, 64, seed=2, **asked))
     assert [len(p) for p in parts] == [64] * 15 + [40]
     np.testing.assert_array_equal(
-      np.concatenate(parts), sample.condition(about, 1000, seed=2, **asked)
+      np.concatenate(parts), conditions.rows(about, 1000, seed=2, **asked)
     )
-  assert list(sample.conditions(dict(condition='none', names=[], size=0), 100, 64)) == [None, None]
+  about = dict(condition='none', names=[], size=0)
+  assert list(conditions.batches(about, 100, 64)) == [None, None]
 
 
 def written(workdir, out, *arguments):
-  """What experiments/sample.py says while it writes `out`."""
+  """What experiments/sample.py prints while it writes `out`."""
   done = subprocess.run(
     [sys.executable, 'experiments/sample.py', f'--workdir={workdir}', f'--out={out}', *arguments],
     cwd=ROOT,
@@ -204,7 +205,7 @@ def test_samples_as_files(tmp_path):
   written(workdir, f'{tmp_path}/pictures/', '--n=70', '--labels=d,0')
   written(workdir, f'{tmp_path}/pictures.npy/', '--n=1')
   assert [p.name for p in (tmp_path / 'pictures.npy').glob('*.png')] == ['0000.png']
-  from vaegan_jax import data  # a folder of samples can be trained on
+  from vaegan_jax import data  # you can train on a folder of samples
 
   again = data.load(
     'folder',
@@ -223,8 +224,8 @@ def test_samples_as_files(tmp_path):
     'x.npy',
     'x_labels.npy',
   ]
-  (tmp_path / 'y.npy.part').mkdir()  # images that cannot be written: no labels alone
-  with pytest.raises(AssertionError, match='y.npy cannot be written'):
+  (tmp_path / 'y.npy.part').mkdir()  # the images cannot be written: neither are the labels
+  with pytest.raises(AssertionError, match=r'y\.npy cannot be written'):
     written(workdir, tmp_path / 'y.npy', '--n=70')
   assert not (tmp_path / 'y_labels.npy').exists()
 
@@ -232,7 +233,7 @@ def test_samples_as_files(tmp_path):
 MEMORY = """
 import resource, sys
 import numpy as np
-from vaegan_jax import images, restore
+from vaegan_jax import files, restore
 model = restore(sys.argv[1])
 for n in (2000, 20000):
   files.save_npy(sys.argv[1] + '/x.npy', model.samples(n), (n, 32, 32, 3))
@@ -241,7 +242,7 @@ for n in (2000, 20000):
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
-  """18,000 more images of 32x32 are 55 MB."""
+  """18,000 more images of 32x32 would take 55 MB."""
   changes = {'data.image_size': 32, 'data.channels': 3, 'network.width': 0.03}
   workdir = saved(tmp_path, 'vae', dict(condition='none', names=[], size=0), **changes)
   done = subprocess.run(

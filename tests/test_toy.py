@@ -1,4 +1,4 @@
-"""The toy example: the ring and its measures, and a population that is its members trained train."""
+"""The toy example: the ring, its measures, and a population that trains as its members do alone."""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from vaegan_jax import optim
-from vaegan_jax import toy as toys
+from vaegan_jax import optim, toy
 from vaegan_jax.networks import mlp
 
-SMALL = toys.Toy(batch_size=8)
+SMALL = toy.Toy(batch_size=8)
 
 
 def on_circle(angles, radius=50.0):
-  return np.array(toys.CENTRE) + (radius * np.stack([np.cos(angles), np.sin(angles)])).T
+  return np.array(toy.CENTRE) + (radius * np.stack([np.cos(angles), np.sin(angles)])).T
 
 
 def even(count, first=0.0, last=2 * np.pi):
@@ -22,11 +21,11 @@ def even(count, first=0.0, last=2 * np.pi):
 
 
 def test_real_points_are_a_ring(key):
-  toy = toys.Toy(radius=10.0, width=0.03)
-  points = np.asarray(toys.ring(key, 40000, toy))
-  radii = np.hypot(*(points - toys.CENTRE).T)
+  thin = toy.Toy(radius=10.0, width=0.03)
+  points = np.asarray(toy.ring(key, 40000, thin))
+  radii = np.hypot(*(points - toy.CENTRE).T)
   assert abs(radii.mean() - 10.0) < 0.01 and abs(radii.std() - 0.3) < 0.01
-  found = toys.measures(points, 10.0)
+  found = toy.measures(points, 10.0)
   assert found['coverage'] == found['coverage_on_ring'] == 1.0 and found['unevenness'] < 0.02
   assert (
     abs(found['radius_error'] - 0.03 * np.sqrt(2 / np.pi)) < 5e-4 and found['radius_bias'] < 1e-3
@@ -34,63 +33,63 @@ def test_real_points_are_a_ring(key):
 
 
 def test_measures_of_a_perfect_ring():
-  found = toys.measures(on_circle(even(3600)))
+  found = toy.measures(on_circle(even(3600)))
   assert found['coverage'] == found['coverage_on_ring'] == 1.0
   assert max(found['unevenness'], found['radius_error'], found['radius_bias']) < 1e-9
 
 
 @pytest.mark.parametrize('turns', [1, 1 / 4, 1 / 36])
 def test_measures_of_an_arc(turns):
-  found = toys.measures(on_circle(even(7200, last=2 * np.pi * turns)))
+  found = toy.measures(on_circle(even(7200, last=2 * np.pi * turns)))
   assert found['coverage'] == found['coverage_on_ring'] == pytest.approx(turns)
   assert found['unevenness'] == pytest.approx(1 - turns) and found['radius_error'] < 1e-9
 
 
 def test_a_collapsed_sample_is_caught():
-  point = np.array(toys.CENTRE) + [50.0, 1.0]
+  point = np.array(toy.CENTRE) + [50.0, 1.0]
   blob = point + np.random.default_rng(0).normal(size=(2000, 2))
-  assert toys.measures(blob)['coverage'] <= 2 / 36 and toys.measures(blob)['unevenness'] > 0.9
+  assert toy.measures(blob)['coverage'] <= 2 / 36 and toy.measures(blob)['unevenness'] > 0.9
 
 
 def test_a_disc_is_no_ring():
   random = np.random.default_rng(0)
   disc = on_circle(random.uniform(0, 2 * np.pi, 20000), 50 * np.sqrt(random.uniform(size=20000)))
-  found = toys.measures(disc)
+  found = toy.measures(disc)
   assert found['coverage'] == 1.0 and found['radius_error'] == pytest.approx(1 / 3, abs=0.01)
-  assert toys.measures(disc / 10 + 90.0)['coverage_on_ring'] == 0.0  # a blob in the middle
+  assert toy.measures(disc / 10 + 90.0)['coverage_on_ring'] == 0.0  # a blob in the centre
 
 
 def test_a_ring_of_wrong_radius():
-  found = toys.measures(on_circle(even(3600), 55.0))
+  found = toy.measures(on_circle(even(3600), 55.0))
   assert found['radius_error'] == found['radius_bias'] == pytest.approx(0.1)
-  both = toys.measures(np.concatenate([on_circle(even(3600), r) for r in (40.0, 60.0)]))
+  both = toy.measures(np.concatenate([on_circle(even(3600), r) for r in (40.0, 60.0)]))
   assert both['radius_error'] == pytest.approx(0.2) and both['radius_bias'] < 1e-9
 
 
 @pytest.mark.parametrize('points', [np.full((3, 2), np.nan), np.zeros((3, 3)), np.zeros((0, 2))])
 def test_points_that_cannot_be_measured(points):
   with pytest.raises(ValueError):
-    toys.measures(points)
+    toy.measures(points)
 
 
 SEEDS = tuple(range(3, 11))  # conftest.py makes eight devices
 
 
 @pytest.fixture(scope='module')
-def together():
-  return toys.population(tuple(toys.RECIPES), SEEDS, SMALL)
+def population():
+  return toy.population(tuple(toy.RECIPES), SEEDS, SMALL)
 
 
 @pytest.fixture(scope='module')
-def trained(together):
+def trained(population):
   """Start, state and terms after 20 steps of all members."""
-  start = jax.device_get(together.init())
-  return start, *jax.device_get(together.advance(together.init(), 20))
+  start = jax.device_get(population.init())
+  return start, *jax.device_get(population.advance(population.init(), 20))
 
 
-@pytest.mark.parametrize('name', toys.RECIPES)
+@pytest.mark.parametrize('name', toy.RECIPES)
 def test_a_member_is_its_seed_trained_alone(trained, name):
-  init, step = toys.parts(name, SMALL)
+  init, step = toy.member(name, SMALL)
   init, step = jax.jit(init), jax.jit(step)
   start, states, terms = trained
   for i in (0, 5):
@@ -108,17 +107,17 @@ def test_a_member_is_its_seed_trained_alone(trained, name):
   assert abs(kernels[0] - kernels[5]).max() > 0.01
 
 
-def test_a_run_may_be_cut_anywhere(together, trained):
-  states, _ = together.advance(together.init(), 7)
-  states, _ = together.advance(states, 13)
+def test_a_run_may_be_cut_anywhere(population, trained):
+  states, _ = population.advance(population.init(), 7)
+  states, _ = population.advance(states, 13)
   for a, b in zip(jax.tree.leaves(trained[1]), jax.tree.leaves(jax.device_get(states))):
     np.testing.assert_array_equal(a, b)
 
 
-def test_members_are_spread_over_devices(together):
-  states = together.init()
+def test_members_are_spread_over_devices(population):
+  states = population.init()
   assert len(states['gan'].step.sharding.device_set) == len(jax.devices()) == len(SEEDS)
-  assert together.generated(states, 5)['matching'].shape == (len(SEEDS), 5, 2)
+  assert population.generated(states, 5)['matching'].shape == (len(SEEDS), 5, 2)
 
 
 def test_clipping_holds_all_of_wgans_critic_and_nothing_else(trained):
@@ -141,14 +140,14 @@ def test_clipped_parameters():
     optim.clipped_parameters(0.0)
 
 
-def test_matching_reads_the_features_alone(trained):
+def test_matching_uses_the_features_alone(trained):
   assert {'real', 'fake_prior', 'match_d'} <= set(trained[2]['matching'])
   assert 'fool_prior' not in trained[2]['matching'] and 'match_d' not in trained[2]['gan']
 
 
 def test_an_unknown_method_is_named():
   with pytest.raises(ValueError, match='gan, wgan, matching'):
-    toys.parts('gans')
+    toy.member('gans')
 
 
 def test_unit_scales_what_goes_in_and_out(key):

@@ -1,16 +1,24 @@
-"""Edits of images by a trained model: attributes added, holes filled, classes mixed."""
+"""Edits of images by a trained model: add attributes, fill holes, mix classes."""
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+  from vaegan_jax.sample import Trained
 
 
-def attribute_vectors(model, images, attributes, **given):
-  """float32 [A, Z]: mean latent of images with an attribute minus that of the images without it.
+def attribute_vectors(
+  model: 'Trained', images: np.ndarray, attributes: ArrayLike, **given: Any
+) -> np.ndarray:
+  """float32 [A, Z]: mean latent of images with an attribute minus that of images without it.
 
-  Visual attribute vectors of Larsen et al. 2016, section 4.1. From the means of the posterior, where
-  the authors' code takes samples of it.
+  Visual attribute vectors of Larsen et al. 2016, section 4.1. We use the means of the posterior;
+  the authors' code uses samples.
 
   Args:
-    model: sample.Trained with an encoder.
+    model: has an encoder.
     images: uint8 [N, H, W, C].
     attributes: 0 or 1 [N, A]; ValueError for one that all or none of the images have.
     given: labels or attributes of the images, for a conditional model.
@@ -27,13 +35,15 @@ def attribute_vectors(model, images, attributes, **given):
   return np.stack([mean[has].mean(0) - mean[~has].mean(0) for has in attributes.T])
 
 
-def inpaint(model, images, hole, *, iterations=10, **given):
+def inpaint(
+  model: 'Trained', images: np.ndarray, hole: ArrayLike, *, iterations: int = 10, **given: Any
+) -> np.ndarray:
   """Images uint8 [iterations, N, H, W, C]: `images` with the hole filled, after each iteration.
 
       x <- hole G(E(x, c), c) + (1 - hole) x
 
-  Bao et al. 2017, section 4.4 (recalled). What lies in the hole at first is not looked at for itself:
-  it is replaced by grey, 128.
+  Bao et al. 2017, section 4.4 (recalled). The hole starts out grey, 128, whatever the images have
+  there.
 
   Args:
     hole: bool [H, W] or [N, H, W], true where the image is missing.
@@ -43,7 +53,8 @@ def inpaint(model, images, hole, *, iterations=10, **given):
   hole = np.broadcast_to(hole, images.shape[:3])[..., None] if hole.ndim == 2 else hole[..., None]
   if hole.shape[:3] != images.shape[:3]:
     raise ValueError(
-      f'the hole must be [H, W] or [N, H, W] of images {list(images.shape)}, not {list(hole.shape[:3])}'
+      f'the hole must be [H, W] or [N, H, W] of images {list(images.shape)}, '
+      f'not {list(hole.shape[:3])}'
     )
   if iterations < 1:
     raise ValueError(f'iterations={iterations}: use 1 or more')
@@ -54,8 +65,8 @@ def inpaint(model, images, hole, *, iterations=10, **given):
   return np.stack(course)
 
 
-def mixed_classes(size, count, *, of=3, seed=0):
-  """float32 [count, size]: new classes, each the even mixture of `of` known ones drawn at random.
+def mixed_classes(size: int, count: int, *, of: int = 3, seed: int = 0) -> np.ndarray:
+  """float32 [count, size]: new classes, each an even mixture of `of` known ones drawn at random.
 
   Bao et al. 2017, section 4.6 (recalled; the weights of the mixture are not known).
   """

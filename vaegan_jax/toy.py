@@ -1,21 +1,15 @@
-"""The toy example of CVAE-GAN (Bao et al. 2017, recalled): points of a ring, several seeds, one program.
+"""The toy example of CVAE-GAN (Bao et al. 2017, recalled): many seeds learn a ring in one program.
 
-Recalled of the paper: a ring centred at (100, 100), far from where the generator starts; generator and
-discriminator with three hidden layers of 32, 64 and 64 units; RMSProp at a fixed rate of 5e-5; a traditional
-GAN, a WGAN with clipped weights and mean feature matching, each for two million iterations. The rest of Toy's
-defaults is ours, chosen so that mean matching learns the ring by 200,000 iterations. What
-mattered, in runs of 1 to 8 seeds:
-- units: with both of 1 (plain coordinates) every method was a wide blob after 40,000 to 60,000 iterations, as
-  biases need 1 / 5e-5 iterations to move by 1 where the ring is at 100;
-- the moving average of the means (Bao et al. name it as optional): radius error 0.10 in place of 0.18 after
-  40,000 iterations;
-- batch_size: 64 is better than 32 for matching. The GAN collapses with batches of 1 to 4 and a generator that
-  starts close together (generator_unit 10), and comes out of it on most seeds by 200,000 iterations; with 32
-  it does not collapse, and learns the ring better than matching does.
+Recalled of the paper: a ring centred at (100, 100), far from where the generator starts; generator
+and discriminator with three hidden layers of 32, 64 and 64 units; RMSProp at a fixed rate of 5e-5;
+a traditional GAN, a WGAN with clipped weights, and mean feature matching, two million iterations
+each. The other defaults of Toy are ours, chosen so that mean matching learns the ring within
+200,000 iterations; docs/results.md says what mattered.
 """
 
+from collections.abc import Callable, Sequence
 import functools
-from typing import Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,68 +20,74 @@ import optax
 from vaegan_jax import methods, optim, parallel
 from vaegan_jax.model import ADVERSARIAL, Model, losses_of
 from vaegan_jax.networks import mlp
-from vaegan_jax.step import Draws, init_state, train_step
+from vaegan_jax.step import Draws, TrainState, init_state, train_step
 
 CENTRE = (100.0, 100.0)
-BINS = 36  # of the angle, for `measures`
+BINS = 36  # of the angle, in `measures`
 
 
 class Toy(NamedTuple):
-  """What a run of the toy example takes besides its method and seed; lengths in units of the plane."""
+  """The settings of a run besides its method and seed; lengths in units of the plane."""
 
   radius: float = 50.0
   width: float = 0.02  # standard deviation of a point's distance from the centre, over the radius
-  generator_unit: float = (
-    25.0  # the length that is 1 within the network (see networks/mlp.py); the generator
-  )
-  discriminator_unit: float = (
-    100.0  # starts about this far around the origin, so that the ring is far away
-  )
+  # A unit is the length that counts as 1 inside a network (see networks/mlp.py). The generator
+  # starts about one unit around the origin, so the ring is far away.
+  generator_unit: float = 25.0
+  discriminator_unit: float = 100.0
   latent_size: int = 2
   batch_size: int = 64
   learning_rate: float = 5e-5
   decay: float = 0.99  # of RMSProp's mean square; PyTorch's and Torch's default
   bound: float = 0.01  # of the weights of WGAN's critic (Arjovsky et al. 2017)
-  match_decay: float = 0.9  # of the moving averages of f_D's means; 0 takes the batch's own
+  match_decay: float = 0.9  # of the moving averages of f_D's means; 0 uses the batch's own
 
 
 class Recipe(NamedTuple):
-  """A method of the toy example: a table, and what it asks of losses and optimizers."""
+  """A method of the toy example: its table, its losses and its optimizer."""
 
   table: dict
   adversarial: str = 'bce'
-  clip: bool = False  # the discriminator's weights
+  clip: bool = False  # whether to clip the discriminator's weights
 
 
 # fmt: off
 MEAN_MATCHING = dict(
-    generator     = dict(match_d=1.),                                 # L_GD, Bao Eq. 3
-    discriminator = dict(real=1., fake_prior=1.))                     # L_D
+    generator     = dict(match_d=1.),                  # L_GD, Bao Eq. 3
+    discriminator = dict(real=1., fake_prior=1.))      # L_D
 RECIPES = dict(
-    gan      = Recipe(methods.GAN),                                   # the generator's loss non-saturating
+    gan      = Recipe(methods.GAN),                    # with the generator's non-saturating loss
     wgan     = Recipe(methods.GAN, adversarial='wasserstein', clip=True),
     matching = Recipe(MEAN_MATCHING))
 # fmt: on
 
 
-def ring(key, count, toy=Toy()):
-  """Points [count, 2] float32 of the ring: angle uniform, distance from the centre N(R, (width R)^2)."""
+def ring(key: jax.Array, count: int, toy: Toy = Toy()) -> jax.Array:
+  """Points float32 [count, 2]: angle uniform, distance from the centre ~ N(R, (width R)^2)."""
   angle_key, radius_key = jax.random.split(key)
   angle = jax.random.uniform(angle_key, (count, 1), maxval=2 * jnp.pi)
   radius = toy.radius * (1 + toy.width * jax.random.normal(radius_key, (count, 1)))
   return jnp.array(CENTRE) + radius * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], 1)
 
 
-def measures(points, radius=Toy().radius, *, bins=BINS, least=0.1, near=0.15):
-  """How well points [N, 2] cover the ring of this radius around CENTRE: a dict of floats.
+def measures(
+  points: Any,
+  radius: float = Toy().radius,
+  *,
+  bins: int = BINS,
+  least: float = 0.1,
+  near: float = 0.15,
+) -> dict[str, float]:
+  """How well points [N, 2] cover the ring of this radius around CENTRE.
 
-      coverage           share of the bins of the angle that hold at least `least` / bins of all points
-      coverage_on_ring   the same, where only points within `near` radii of the ring count as held
-      unevenness         total variation distance of the histogram of angles from the even one, 0 to 1
+      coverage           share of the angle's bins that hold at least `least` / bins of all points
+      coverage_on_ring   the same, counting only points within `near` radii of the ring
+      unevenness         total variation distance of the histogram of angles from the even one
       radius_error       mean of |r - R| / R over the points, r their distances from the centre
       radius_bias        |mean of r - R| / R
-  Real points have a radius_error of width sqrt(2 / pi), 0.016 by default, as the ring is that wide. A sample
-  that fills the disc covers all angles; its radius_error, and coverage_on_ring, tell it from a ring.
+
+  Real points have a radius_error of width sqrt(2 / pi), 0.016 by default: the ring is that wide. A
+  sample that fills the disc covers all angles; radius_error and coverage_on_ring give it away.
   """
   offset = np.asarray(points, np.float64) - CENTRE
   if offset.ndim != 2 or not len(offset) or not np.isfinite(offset).all():
@@ -95,8 +95,10 @@ def measures(points, radius=Toy().radius, *, bins=BINS, least=0.1, near=0.15):
   r = np.hypot(*offset.T)
   turn = np.arctan2(offset[:, 1], offset[:, 0]) / (2 * np.pi) % 1.0
   place = np.minimum((turn * bins).astype(int), bins - 1)
-  share = lambda kept: np.bincount(place[kept], minlength=bins) / len(r)
-  everyone, on_ring = share(slice(None)), share(np.abs(r - radius) <= near * radius)
+  near_ring = np.abs(r - radius) <= near * radius
+  everyone, on_ring = (
+    np.bincount(kept, minlength=bins) / len(r) for kept in (place, place[near_ring])
+  )
   return dict(
     coverage=float((everyone >= least / bins).mean()),
     coverage_on_ring=float((on_ring >= least / bins).mean()),
@@ -106,10 +108,17 @@ def measures(points, radius=Toy().radius, *, bins=BINS, least=0.1, near=0.15):
   )
 
 
-def parts(name, toy=Toy()):
-  """(init: key -> TrainState, step: (state, key) -> (state, terms)) of one member: a method of RECIPES."""
+class Member(NamedTuple):
+  """The functions of one member of a population."""
+
+  init: Callable  # key -> TrainState
+  step: Callable  # (state, key) -> (state, terms)
+
+
+def member(name: str, toy: Toy = Toy()) -> Member:
+  """The Member that a method of RECIPES trains."""
   if name not in RECIPES:
-    raise ValueError(f'{name!r} is no method of the toy example: use one of {", ".join(RECIPES)}')
+    raise ValueError(f'the toy example has no method {name!r}: use one of {", ".join(RECIPES)}')
   recipe = RECIPES[name]
   model = Model(
     dict(
@@ -137,11 +146,16 @@ def parts(name, toy=Toy()):
     x = ring(jax.random.fold_in(data_key, state.step), toy.batch_size, toy)
     return one_step(state, dict(x=x), noise_key)
 
-  return init, step
+  return Member(init, step)
 
 
-def advance(step, count, state, key):
-  """(state, {term: mean over the steps}) after `count` steps (may be traced) of one member, as one loop."""
+def advance(
+  step: Callable, count: int | jax.Array, state: TrainState, key: jax.Array
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """(state, {term: mean over the steps}) after `count` steps of one member, in one loop.
+
+  `count` may be traced.
+  """
 
   def body(_, carried):
     state, sums = carried
@@ -153,28 +167,34 @@ def advance(step, count, state, key):
   return state, {name: value / count for name, value in sums.items()}
 
 
-def generated(state, count, toy=Toy()):
-  """Points [count, 2] of a member's generator as it is (no moving average), from the same noise for all."""
+def generated(state: TrainState, count: int, toy: Toy = Toy()) -> jax.Array:
+  """Points [count, 2] of a member's generator (not its moving average), the same noise for all."""
   z = jax.random.normal(jax.random.key(0), (count, toy.latent_size))
   variables = {'params': state.params['generator']}
   return mlp.Generator(unit=toy.generator_unit).apply(variables, z, None, train=False)
 
 
 class Population(NamedTuple):
-  """Functions of all members together; states are {method: TrainState with a leading axis of members}."""
+  """Functions of all members; states are {method: TrainState with a leading axis of members}."""
 
   init: Callable  # () -> states
-  advance: Callable  # (states, steps) -> (states, {method: mean terms [N]}); one program; states are donated
+  advance: Callable  # (donated states, steps) -> (states, {method: mean terms [N]}), one program
   generated: Callable  # (states, count) -> {method: points [N, count, 2]}
 
 
-def population(names, seeds, toy=Toy(), devices=None):
-  """The Population of N seeds of each method in `names`; a member is its seed trained alone, to rounding.
+def population(
+  names: Sequence[str],
+  seeds: Sequence[int],
+  toy: Toy = Toy(),
+  devices: Sequence[jax.Device] | None = None,
+) -> Population:
+  """The Population of N seeds of each method in `names`.
 
-  Members of a method go through one vmapped step; the methods stand side by side in one compiled program. On
-  several `devices` (all, by default) the members are spread over them where N is a multiple of their number.
+  A member computes what its seed computes when trained alone, to rounding. The members of a method
+  share one vmapped step; all methods share one compiled program. The members are sharded over the
+  `devices` (by default all) if N is a multiple of their number.
   """
-  made = {name: parts(name, toy) for name in names}
+  members = {name: member(name, toy) for name in names}
   keys = jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32))
   mesh = parallel.devices_mesh(devices)
   spread = PartitionSpec(parallel.AXIS) if len(seeds) % mesh.size == 0 else PartitionSpec()
@@ -183,13 +203,13 @@ def population(names, seeds, toy=Toy(), devices=None):
 
   @functools.partial(jax.jit, out_shardings=across)
   def init():
-    return {name: jax.vmap(init)(keys) for name, (init, _) in made.items()}
+    return {name: jax.vmap(own.init)(keys) for name, own in members.items()}
 
   @functools.partial(jax.jit, donate_argnums=0)  # the count is traced: one program for every count
   def all_advance(states, count):
     moved = {
-      name: jax.vmap(functools.partial(advance, step, count))(states[name], keys)
-      for name, (_, step) in made.items()
+      name: jax.vmap(functools.partial(advance, own.step, count))(states[name], keys)
+      for name, own in members.items()
     }
     return tuple({name: pair[i] for name, pair in moved.items()} for i in (0, 1))
 
