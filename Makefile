@@ -1,9 +1,10 @@
-# make demo: train CVAE-GAN on real handwritten digits and draw samples.   make test: the tests.
-# Both make .venv first, with the versions of requirements.lock.
+# make demo: train CVAE-GAN on real handwritten digits and draw samples.   make test: all tests.
+# make quick: the tests that need no subprocess, in about a minute.   make lint: style and types.
+# Each first makes .venv with the versions of requirements.lock.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test quick lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -12,10 +13,18 @@ demo: .venv/ready
 	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/reconstructions.png --mode=reconstruct
 	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/interpolations.png --mode=interpolate
 	$(BIN)/python experiments/judge_digits.py --workdir=runs/demo
-	@echo "Look at runs/demo/samples.png, reconstructions.png and interpolations.png; the course of training is in runs/demo/samples/."
+	@echo "Look at runs/demo/samples.png, reconstructions.png and interpolations.png; runs/demo/samples/ shows the course of training."
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
+
+quick: .venv/ready
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
 
 .venv/ready: requirements.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vaegan_jax needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 demo")'

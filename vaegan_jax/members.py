@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from vaegan_jax.parallel import AXIS, OverMesh, OverPmap, compiler_options, devices_mesh
+from vaegan_jax.parallel import AXIS, Devices, OverMesh, OverPmap, compiler_options, devices_mesh
 
 
 class InTurn:
@@ -29,7 +29,8 @@ class InTurn:
 
   def step(self, states: Sequence, batches: Sequence) -> tuple[tuple, tuple]:
     """(states, terms) of all members after one dispatch."""
-    return tuple(zip(*map(self.one.step, states, batches, self.keys)))
+    states, terms = zip(*map(self.one.step, states, batches, self.keys))
+    return states, terms
 
   def put_states(self, states: Sequence) -> list:
     """States at rest, as `step` takes them."""
@@ -63,7 +64,7 @@ class SideBySide:
     self,
     step: Callable,
     keys: Sequence[jax.Array],
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
   ) -> None:
     mesh, self.count = devices_mesh(devices), len(keys)
     spread = self.count % mesh.size == 0

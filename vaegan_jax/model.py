@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from vaegan_jax import losses
+from vaegan_jax.losses import softmax_cross_entropy
 
 MAKERS = ('encoder', 'generator')
 CRITICS = ('discriminator', 'classifier')
@@ -62,7 +63,7 @@ class Model(NamedTuple):
   joint_makers: bool = True  # normalise x_f and x_p as one batch, or apart
   joint_critics: bool = True  # normalise x, x_f and x_p as one batch, or apart
   adversarial: tuple[Callable, Callable, Callable] = ADVERSARIAL['bce']
-  class_loss: Callable = losses.softmax_cross_entropy  # (logits, c) -> [B]
+  class_loss: Callable = softmax_cross_entropy  # (logits, c) -> [B]
   match_d_decay: float = 0.0  # of the moving average of f_D's mean; 0 takes the batch's own mean
   match_c_decay: float = 0.9  # of the moving averages of f_C's class centres
   axis_name: str | None = None  # under pmap

@@ -17,6 +17,8 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+Devices = Sequence[Any]  # of jax.Device
+
 AXIS = 'devices'
 LARGEST_UNROLL = 8  # most steps per dispatch on a CPU, which compiles each of them separately
 
@@ -39,14 +41,14 @@ def compiler_options() -> dict[str, str]:
   return {}
 
 
-def devices_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def devices_mesh(devices: Devices | None = None) -> Mesh:
   """A mesh of all devices (of all hosts), with the one axis AXIS."""
   devices = jax.devices() if devices is None else devices
   # With explicit axes, the default of make_mesh, flax's convolutions raise an error.
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def local_mesh(devices: Sequence[jax.Device]) -> Mesh:
+def local_mesh(devices: Devices) -> Mesh:
   """A mesh of these devices of this host, with the one axis AXIS."""
   return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
@@ -68,7 +70,7 @@ def scanned(step: Callable, count: int) -> Callable:
 class Resident:
   """A data set that lies whole in the memory of each device: only indices travel to it."""
 
-  def __init__(self, devices: Sequence[jax.Device], spec: PartitionSpec, arrays: Mapping):
+  def __init__(self, devices: Devices, spec: PartitionSpec, arrays: Mapping):
     """arrays: {name: all examples [N, ...]}; spec: the layout of the indices and of the batch."""
     mesh = local_mesh(devices)
     self.part = NamedSharding(mesh, spec)
@@ -91,9 +93,7 @@ class OverMesh:
   over 1 a batch holds several, [steps, b, ...], and one dispatch takes them in order.
   """
 
-  def __init__(
-    self, step: Callable, devices: Sequence[jax.Device] | None = None, steps: int = 1
-  ) -> None:
+  def __init__(self, step: Callable, devices: Devices | None = None, steps: int = 1) -> None:
     mesh = devices_mesh(devices)
     self.spec = PartitionSpec(AXIS) if steps == 1 else PartitionSpec(None, AXIS)
     self.at_rest = NamedSharding(mesh, PartitionSpec())
@@ -149,9 +149,7 @@ class OverMesh:
 class OverPmap:
   """A step compiled by pmap: each device takes its part of the batch. See OverMesh."""
 
-  def __init__(
-    self, step: Callable, devices: Sequence[jax.Device] | None = None, steps: int = 1
-  ) -> None:
+  def __init__(self, step: Callable, devices: Devices | None = None, steps: int = 1) -> None:
     devices = jax.devices() if devices is None else devices
     self.local = [d for d in devices if d.process_index == jax.process_index()]
     self.at_rest = NamedSharding(devices_mesh(devices), PartitionSpec())

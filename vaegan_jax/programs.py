@@ -3,7 +3,7 @@
 A run is a list of stages, one after the other. In each stage every member belongs to one program.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import functools
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ class Stage(NamedTuple):
 
 def feed(
   configs: Sequence[ConfigDict], dataset: data.Dataset, start_step: int, programs: Sequence[Program]
-) -> contextlib.closing[Iterator[list]]:
+) -> contextlib.closing:
   """An endless iterator of batches from step `start_step` on, one entry per program.
 
   A thread makes them ahead (see data.prefetch), on the devices, from images on the host or, with
@@ -58,12 +58,13 @@ def feed(
     )
     for seed in seeds
   ]
-  if config.data.on_device:
+  gather = None
+  if config.data.on_device:  # then members take turns
     gather = programs[0].runner.one.resident(data.take(dataset, slice(None), condition))
 
   def put(every):
     own = dict(zip(seeds, every))  # {seed: indices}
-    if config.data.on_device:
+    if gather:
       made = {seed: gather(at) for seed, at in own.items()}
       return [[made[configs[i].seed] for i in p.places] for p in programs]
     made = {seed: data.take(dataset, at, condition) for seed, at in own.items()}

@@ -249,9 +249,7 @@ def check(config: ConfigDict) -> None:
       'which this method lacks: set it to False'
     )
   if config.prior_condition == 'uniform' and config.data.condition == 'attributes':
-    raise ValueError(
-      '--config.prior_condition=uniform draws one class: attributes need --config.prior_condition=shuffled'
-    )
+    raise ValueError('--config.prior_condition=uniform draws one class: attributes need shuffled')
   check_division(config)
 
 
@@ -342,12 +340,13 @@ def check_may_vary(config: ConfigDict, path: str) -> None:
     'give each of its values a run of its own' if path in known else 'the config has no such field'
   )
   raise ValueError(
-    f'--vary={path}: {why}; the members of a population may differ in {", ".join(allowed)}{closest(path, allowed)}'
+    f'--vary={path}: {why}; the members of a population may differ in {", ".join(allowed)}'
+    + closest(path, allowed)
   )
 
 
 def member_name(paths: Sequence[str], values: Sequence[str]) -> str:
-  """A folder's name such as seed_0,match_c_0.01; two fields of one name are told apart by their row."""
+  """A folder's name such as seed_0,match_c_0.01; fields of one name get their row's name, too."""
   last = [path.split('.')[-1] for path in paths]
   short = [
     word if last.count(word) == 1 else '.'.join(path.split('.')[-2:])

@@ -64,6 +64,10 @@ def train_members(
   settings.check_members(configs)
   for config in configs.values():
     build.check(config)
+  if members[0].name and (workdir / 'config.json').exists():
+    raise ValueError(
+      f'{workdir} is the folder of a run of experiments/train.py: name another for a population'
+    )
   config = members[0].config
   dataset = build.dataset(config)
   data.check(

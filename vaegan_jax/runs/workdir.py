@@ -65,10 +65,6 @@ def begin(members: Sequence[Member], workdir: pathlib.Path, strict: bool, say: A
     ValueError: a workdir holds another config's run or only damaged checkpoints, or members are so
       far apart that some would lose what they have learnt.
   """
-  if members[0].name and (workdir / 'config.json').exists():
-    raise ValueError(
-      f'{workdir} is the folder of a run of experiments/train.py: name another for a population'
-    )
   for member in members:
     check_config(member)
   start = resume_step(members, workdir, strict)
@@ -96,6 +92,7 @@ def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool =
   """
   saved = {member.name: checkpoint.steps(member.workdir) for member in members}
   common = sorted(set.intersection(*map(set, saved.values())), reverse=True)
+  wrong = ''
   for step in common:
     damaged = [(m, wrong) for m in members if (wrong := checkpoint.damage(m.workdir, step))]
     if not damaged:
@@ -106,7 +103,7 @@ def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool =
       raise ValueError(f'checkpoint {step} is damaged: {wrong}; {intact}')
     logging.warning('checkpoint %d is damaged; taking an older one: %s', step, wrong)
   else:
-    if common:
+    if wrong:
       raise ValueError(
         f'every checkpoint of {workdir} that can be resumed from is damaged, such as {wrong}: '
         'restore the folder from a backup, or start in another --workdir'
