@@ -1,4 +1,4 @@
-"""One config file per data set; each gives the config of any method: --config=digits:cvae_gan."""
+"""One config file per data set. Each has a config for every method: --config=digits:cvae_gan."""
 
 import pathlib
 

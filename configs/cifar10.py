@@ -1,15 +1,17 @@
-"""CIFAR-10: 50,000 photographs of ten classes of things, 32x32.
+"""CIFAR-10: 50,000 photographs of ten classes of objects, 32x32.
 
     python experiments/train.py --config=configs/cifar10.py:cvae_gan --workdir=runs/cifar10
 
-Run card: not trained to the end yet; see the README's table of runs.
+Run card: not trained to the end yet; see docs/runs.md.
 """
+
+from ml_collections import ConfigDict
 
 from vaegan_jax.configs import base
 
 
-def get_config(method='cvae_gan'):
-  """The config of a method of methods.METHODS on CIFAR-10."""
+def get_config(method: str = 'cvae_gan') -> ConfigDict:
+  """The config of a method on CIFAR-10."""
   config = base.get_config(method)
   config.steps = 100_000
   config.data.name, config.data.held_out = 'cifar10', 'test'

@@ -1,16 +1,18 @@
-"""Fashion-MNIST: 60,000 articles of clothing, 28x28 with a border of zeros to 32x32.
+"""Fashion-MNIST: 60,000 articles of clothing, 28x28, padded with zeros to 32x32.
 
-    python experiments/train.py --config=configs/fashion_mnist.py:cvae_gan --workdir=runs/fashion_mnist
+    python experiments/train.py --config=configs/fashion_mnist.py:cvae_gan --workdir=runs/clothes
 
-Run card: see the README's table of runs. The widths are for one GPU; --config.network.width=0.25
-trains on a CPU.
+Run card: see docs/runs.md. The widths are meant for one GPU; on a CPU use
+--config.network.width=0.25.
 """
+
+from ml_collections import ConfigDict
 
 from vaegan_jax.configs import base
 
 
-def get_config(method='cvae_gan'):
-  """The config of a method of methods.METHODS on Fashion-MNIST."""
+def get_config(method: str = 'cvae_gan') -> ConfigDict:
+  """The config of a method on Fashion-MNIST."""
   config = base.small_grey(method)
   config.data.name = 'fashion_mnist'
   config.gate.on = method.startswith('vae_gan')  # as in the authors' code

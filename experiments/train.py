@@ -1,20 +1,19 @@
-"""Trains a method on a data set, or goes on where the last call stopped.
+"""Trains a method on a data set, or resumes a run that stopped.
 
     python experiments/train.py --config=configs/digits.py:cvae_gan --workdir=runs/digits
 
-Exit codes: 0 done, 2 something given cannot be used, 3 the run failed, 130 or 143 stopped by a
-signal after saving.
+Exit codes: 0 done, 2 unusable arguments, 3 the run failed, 130 or 143 stopped by a signal after
+saving a checkpoint.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from vaegan_jax import command
 
-CONFIG = config_flags.DEFINE_config_file(
-  'config', help_string='File and method, e.g. configs/digits.py:cvae_gan.'
+CONFIG = command.define_config_flag()
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the run: checkpoints, sample pictures, curves.'
 )
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, pictures, curves.')
 DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Print config, parameters, FLOPs and memory; write nothing.'
 )
@@ -22,14 +21,14 @@ RESUME = flags.DEFINE_enum(
   'resume',
   'newest',
   ['newest', 'strict'],
-  'What to do about a damaged newest checkpoint: take the one before, or refuse.',
+  'If the newest checkpoint is damaged: resume from the one before it, or stop with an error.',
 )
 DISTRIBUTED = flags.DEFINE_bool(
-  'distributed', False, 'Join the other hosts by jax.distributed.initialize().'
+  'distributed', False, 'Join the other hosts with jax.distributed.initialize().'
 )
 
 
-def main():
+def main() -> int:
   if DISTRIBUTED.value:
     import jax
 
@@ -46,11 +45,9 @@ def main():
   return train.train(CONFIG.value, WORKDIR.value, strict=RESUME.value == 'strict')
 
 
+def cli() -> None:
+  command.run(main, needs=command.NEEDS_CONFIG)
+
+
 if __name__ == '__main__':
-  command.run(
-    main,
-    needs=dict(
-      config='--config is missing: name a config file and a method, e.g. '
-      '--config=configs/digits.py:cvae_gan'
-    ),
-  )
+  cli()

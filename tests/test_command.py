@@ -1,18 +1,18 @@
-"""Mistakes: each is told in one line that names the culprit and the remedy, with exit code 2, before
-anything is compiled or written."""
+"""Mistakes: one line names the culprit and the remedy, with exit code 2, before anything starts."""
 
+import importlib
 import pathlib
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
 from PIL import Image
 import pytest
 
-from vaegan_jax import build, command, methods, settings
+from vaegan_jax import build, command, configs, methods, programs, settings
 from vaegan_jax.configs import base
+from vaegan_jax.configs import digits as digits_config
 from vaegan_jax.runs import train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -20,9 +20,7 @@ DIGITS = '--config=configs/digits.py:cvae_gan'
 
 
 def digits(method='cvae_gan', **changes):
-  from vaegan_jax.configs import digits as file
-
-  config = file.get_config(method)
+  config = digits_config.get_config(method)
   config.batch_size = 8
   for path, value in changes.items():
     config.update_from_flattened_dict({path.replace('__', '.'): value})
@@ -54,18 +52,23 @@ def run(script, *arguments):
       ['--config=configs/digits.py:cvae_gam', '--workdir=x'],
       ["unknown method 'cvae_gam'", 'cvae_gan'],
     ),
-    (['--config=configs/nothing.py:vae', '--workdir=x'], ['configs/nothing.py']),
+    (
+      ['--config=configs/digts.py:vae', '--workdir=x'],
+      [
+        '--config=configs/digts.py:vae: no such config file; did you mean digits?',
+        'celeba64, cifar10',
+      ],
+    ),
+    (['--config=base:vae', '--workdir=x'], ['--config=base:vae: no such config file']),
     ([DIGITS, '--work=x'], ["Unknown command line flag 'work'"]),
-    ([DIGITS, 'x'], ["'x' is no flag"]),
+    ([DIGITS, 'x'], ["'x' is not a flag"]),
   ],
 )
 def test_command_line(arguments, words):
-  start = time.monotonic()
   done = run('train', *arguments)
   assert done.returncode == 2 and 'Traceback' not in done.stderr
   message = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
   assert len(message) == 1 and all(word in message[0] for word in words), done.stderr
-  assert time.monotonic() - start < 30
   assert not (ROOT / 'x').exists()
 
 
@@ -75,7 +78,7 @@ def test_command_line(arguments, words):
     ('steps', 0, 'more than 0'),
     ('batch_size', -5, 'more than 0'),
     ('batch_size', 12, '8 devices'),
-    ('ema_decay', 1.0, 'at most'),
+    ('ema_decay', 1.0, 'at least 0, less than 1'),
     ('ema_decay', -0.1, 'at least 0'),
     ('optimizer.learning_rate', 0.0, 'more than 0'),
     ('optimizer.learning_rate', float('inf'), 'finite'),
@@ -87,15 +90,15 @@ def test_command_line(arguments, words):
     ('data.channels', 2, '1, 3'),
     ('data.name', 'digit', 'did you mean digits?'),
     ('data.condition', 'none', 'needs classes or attributes'),
-    ('data.condition', 'attributes', 'need shuffled'),
+    ('data.condition', 'attributes', 'attributes need .*shuffled'),
     ('parallel', 'xmap', 'mesh, pmap'),
     ('dtype', 'float16', 'bfloat16'),
     ('normalise.critics', 'both', 'joint, apart'),
     ('adversarial', 'bcee', 'did you mean bce?'),
     ('first.steps', 10, 'first phase'),
-    ('match_c_decay', 2.0, 'at most'),
+    ('match_c_decay', 2.0, 'at least 0, less than 1'),
     ('keep_checkpoints', 0, 'more than 0'),
-    ('optimizer.b1', 1.0, 'at most 1'),
+    ('optimizer.b1', 1.0, 'at least 0, less than 1'),
     ('optimizer.eps', 1e-300, 'more than'),
     ('method.generator.pixel', float('nan'), 'finite'),
     ('data.split', 'trainn', 'train, test'),
@@ -104,7 +107,7 @@ def test_command_line(arguments, words):
     ('accumulate', 2, 'batch_size=8 is no multiple of the 8 devices times'),
     ('steps_per_dispatch', 0, 'more than 0'),
     ('steps_per_dispatch', 9, 'no multiple of --config.steps_per_dispatch=9'),
-    ('steps_per_dispatch', 25, 'on a CPU each of these steps is compiled'),
+    ('steps_per_dispatch', 25, 'a CPU compiles each of these steps separately'),
   ],
 )
 def test_values_are_refused_before_anything_is_written(path, value, words, tmp_path):
@@ -115,24 +118,22 @@ def test_values_are_refused_before_anything_is_written(path, value, words, tmp_p
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_set_too_large_for_the_devices_is_refused_before_anything_is_written(
-  tmp_path, monkeypatch
-):
+def test_too_large_a_set_for_the_devices_is_refused(tmp_path, monkeypatch):
   config = digits(data__on_device=True)
   size = 1500 * 16 * 16 + 1500 * 4
-  monkeypatch.setattr(build.devices, 'free_bytes', lambda: 2 * size)
+  monkeypatch.setattr(build, 'free_bytes', lambda: 2 * size)
   build.check_memory(config, build.dataset(config))
-  monkeypatch.setattr(build.devices, 'free_bytes', lambda: 2 * size - 1)
+  monkeypatch.setattr(build, 'free_bytes', lambda: 2 * size - 1)
   with pytest.raises(
-    ValueError, match='--config.data.on_device=True: digits .train. takes 0.00 GiB on each device'
+    ValueError, match='--config.data.on_device=True: digits .train. takes 380.9 KiB on each device'
   ):
     train.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
-  monkeypatch.setattr(build.devices, 'free_bytes', lambda: None)  # nobody knows
+  monkeypatch.setattr(build, 'free_bytes', lambda: None)  # unknown
   build.check_memory(config, build.dataset(config))
 
 
-def test_runs_of_before_a_field_was_added_are_the_same_runs():
+def test_a_run_from_before_a_field_was_added_is_the_same_run():
   config = digits()
   then = settings.to_dict(config)
   del (
@@ -194,14 +195,61 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
     train.train(digits(), tmp_path / 'file')
 
 
-@pytest.mark.parametrize('script', ['train', 'sample', 'evaluate'])
+@pytest.mark.parametrize('script', ['train', 'sample', 'evaluate', 'tables/bao_table_1'])
 def test_help_is_help(script):
   done = run(script, '--help')
-  assert (
-    f'python experiments/{script}.py' in done.stdout
-    and '--workdir' in done.stdout
-    and 'rror' not in done.stderr
+  assert f'python experiments/{script}.py' in done.stdout and '--workdir' in done.stdout
+  assert done.returncode == 0 and not done.stderr
+
+
+def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  packaged = f'{configs.FOLDER}/digits.py:vae'
+  for value in ('digits:vae', 'digits.py:vae', 'configs/digits.py:vae', './configs/digits.py:vae'):
+    assert command.config_path(value) == packaged
+  assert command.config_path('digits') == packaged.removesuffix(':vae')
+  for value in ('other/digits.py:vae', str(tmp_path / 'digits.py'), 'digits.txt:vae', ''):
+    with pytest.raises(ValueError, match='no such config file.*the package has celeba64'):
+      command.config_path(value)
+  own = tmp_path / 'configs' / 'digits.py'
+  own.parent.mkdir()
+  own.write_text('')
+  for value in ('configs/digits.py:vae', f'{own}:vae'):  # a file that exists wins
+    assert command.config_path(value) == value
+
+
+def test_the_config_comes_before_its_overrides():
+  first = f'--config={configs.FOLDER}/digits.py:vae'
+  rest = ['--config.steps=3', '--workdir=x', '--config.seed', '1']
+  for given in (['--config=digits:vae'], ['--config', 'digits:vae'], ['-config=digits:vae']):
+    for at in (0, 1, 2, 4):
+      assert command.config_first([*rest[:at], *given, *rest[at:]]) == [first, *rest]
+  assert command.config_first(rest) == rest
+
+
+def test_a_command_anywhere(tmp_path):
+  """An own config file, and overrides before it, by the installed command's function."""
+  (tmp_path / 'mine.py').write_text(
+    'from vaegan_jax.configs import digits\n\n'
+    'def get_config(method):\n  return digits.get_config(method)\n'
   )
+  for config in ('mine.py:vae', f'{tmp_path}/mine.py:vae', 'digits:vae'):
+    done = subprocess.run(
+      [
+        sys.executable,
+        '-c',
+        'from vaegan_jax.experiments import train; train.cli()',
+        '--config.batch_size=0',
+        f'--config={config}',
+        '--workdir=run',
+      ],
+      cwd=tmp_path,
+      text=True,
+      capture_output=True,
+      timeout=120,
+    )
+    assert done.returncode == 2 and 'error: --config.batch_size=0: use more than 0' in done.stderr
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize(
@@ -265,7 +313,7 @@ def test_where_a_picture_can_be_written(tmp_path):
   assert not list(tmp_path.iterdir())
   (tmp_path / 'file').write_text('')
   with pytest.raises(
-    ValueError, match='--out=.*/file/x.png: .*/file is no folder that can be written to'
+    ValueError, match='--out=.*/file/x.png: cannot write to .*/file: name another folder'
   ):
     command.check_picture(tmp_path / 'file' / 'x.png')
   (tmp_path / 'x.png').mkdir()
@@ -273,21 +321,16 @@ def test_where_a_picture_can_be_written(tmp_path):
     command.check_picture(tmp_path / 'x.png')
 
 
-@pytest.mark.parametrize(
-  'file',
-  sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem not in ('base', '__init__')),
-)
+@pytest.mark.parametrize('file', configs.NAMES)
 def test_configs_of_every_method_can_be_built(file):
-  import importlib
-
   module = importlib.import_module(f'vaegan_jax.configs.{file}')
   for method in methods.METHODS:
     config = module.get_config(method)
     assert config.is_locked and config.method_name == method
     build.check(config)
     size = 10 if config.data.condition != 'none' else 0
-    phases = build.phases(config, size)
-    shapes = jax.eval_shape(build.init(config, size, phases), jax.random.key(0))
+    (program,) = programs.stages([config], size)[-1].programs
+    shapes = jax.eval_shape(programs.init(config, size, program), jax.random.key(0))
     assert set(shapes.opt_state) == set(settings.method(config)) | set(
       settings.method(config.first)
     )
@@ -298,7 +341,7 @@ def test_configs_of_every_method_can_be_built(file):
 
 
 def test_base_config_names_only_fields_that_are_checked_or_free():
-  """A field that is added to the base must be given its allowed values, or be named here as free."""
+  """A new field of the base needs allowed values, or must be listed here as free."""
   free = {
     'method_name',
     'first.method_name',
@@ -317,4 +360,4 @@ def test_base_config_names_only_fields_that_are_checked_or_free():
     'gate.on',
   }
   for path, _ in settings.fields(base.get_config('cvae_gan')):
-    assert path in settings.ALLOWED or path in free or path.startswith('method.'), path
+    assert path in settings.BOUNDS or path in free or path.startswith('method.'), path

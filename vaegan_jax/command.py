@@ -1,29 +1,46 @@
-"""A script's frame: flags read, mistakes told in one line with the remedy, exit codes."""
+"""The frame of every script: parses flags, reports a mistake in one line, sets the exit code."""
 
+from collections.abc import Callable, Mapping
 import logging
 import os
 import pathlib
 import re
 import sys
 import traceback
+from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import flags
+from ml_collections import config_flags
 
-_TRACEBACK = flags.DEFINE_bool('traceback', False, 'Show the whole traceback of an error.')
+from vaegan_jax import configs
+from vaegan_jax.words import closest
+
+flags.DEFINE_bool('traceback', False, 'Show the full traceback of an error.')
+flags.disclaim_key_flags()  # --help lists --config under the script that defines it
+
+NEEDS_RUN = dict(workdir='--workdir is missing: name the folder of a run')
+NEEDS_RUN_AND_PNG = dict(NEEDS_RUN, out='--out is missing: name a PNG to write')
+NEEDS_CONFIG = dict(
+  config='--config is missing: name a config and a method, e.g. --config=configs/digits.py:cvae_gan'
+)
 
 
-def run(main, *, needs=None):
-  """Runs main() on the command line's flags and exits.
+def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoReturn:
+  """Calls main() with the command line's flags parsed, and exits.
 
-  The exit code is main()'s value; 2 with one line on stderr for what cannot be used (ValueError,
-  OSError, bad flags), 3 likewise for a run that failed (FloatingPointError).
+  Exit codes: what main() returns; 2, with one line on stderr, for arguments that cannot be used
+  (ValueError, OSError, bad flags); 3, likewise, for a run that failed (FloatingPointError); 130
+  for Ctrl-C.
 
   Args:
-    needs: {flag: message if it is not given}.
+    main: the script's function; --help prints its module's docstring and flags.
+    needs: {name of a required flag: error message if it is missing}.
   """
-  logging.getLogger('vaegan_jax').setLevel(logging.INFO)  # what takes long says how far it is
+  logging.getLogger('vaegan_jax').setLevel(logging.INFO)  # slow operations report their progress
   try:
-    app.define_help_flags()
+    if any(a == '-h' or re.match('--?help', a) for a in sys.argv[1:]):
+      print(help_of(main.__module__))
+      sys.exit(0)
     read_flags(sys.argv)
     for name, message in (needs or {}).items():
       if value_of(name) in (None, ''):
@@ -40,11 +57,18 @@ def run(main, *, needs=None):
   sys.exit(code)
 
 
-def read_flags(argv):
-  """None, after parsing. ValueError in one line for what absl or ml_collections cannot read."""
+def help_of(module: str) -> str:
+  """A script's docstring and its flags."""
+  owner = sys.argv[0] if module == '__main__' else module
+  return f'{sys.modules[module].__doc__}{flags.FLAGS.module_help(owner)}'
+
+
+def read_flags(argv: list[str]) -> None:
+  """Parses argv. Raises ValueError in one line for what absl or ml_collections cannot parse."""
+  if 'config' in flags.FLAGS:
+    argv[1:] = config_first(argv[1:])  # in place: ml_collections reads sys.argv by itself
   try:
-    wants_help = any(a.lstrip('-').startswith('help') for a in argv[1:])
-    rest = app.parse_flags_with_usage(argv) if wants_help else flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
   except flags.Error as e:
     lines = [line for line in str(e).splitlines() if line.strip()]
     raise ValueError(lines[-1] if 'Traceback' in str(e) else ' '.join(lines)) from e
@@ -59,83 +83,78 @@ def read_flags(argv):
   except Exception as e:  # a config file is a program: it may raise anything
     raise ValueError(f'the config file cannot be loaded: {type(e).__name__}: {e}') from e
   if len(rest) > 1:
-    raise ValueError(f'{rest[1]!r} is no flag: flags are written --name=value')
+    raise ValueError(f'{rest[1]!r} is not a flag: write flags as --name=value')
 
 
-def value_of(name):
-  """A flag's value. ValueError in one line for a config file that could not be loaded."""
+def config_first(arguments: list[str]) -> list[str]:
+  """Arguments with --config in front of its overrides, and its value as config_path finds it."""
+  front, rest, left = [], [], iter(arguments)
+  for argument in left:
+    name, equals, value = argument.partition('=')
+    if name in ('-config', '--config'):
+      front.append(f'--config={config_path(value if equals else next(left, ""))}')
+    else:
+      rest.append(argument)
+  return front + rest
+
+
+def config_path(value: str) -> str:
+  """PATH:METHOD for a value of --config, from any folder.
+
+  An existing file wins; otherwise `digits:METHOD` and `configs/digits.py:METHOD` name the config
+  that comes with the package.
+  """
+  given, colon, method = value.partition(':')
+  if pathlib.Path(given).is_file():
+    return value
+  known = re.fullmatch(r'(\./)?(configs/)?(?P<name>\w+?)(\.py)?', given)
+  if known and known['name'] in configs.NAMES:
+    return f'{configs.FOLDER / known["name"]}.py{colon}{method}'
+  hint = closest(pathlib.Path(given).stem, configs.NAMES)
+  raise ValueError(
+    f'--config={value}: no such config file{hint}; the package has {", ".join(configs.NAMES)}'
+  )
+
+
+def value_of(name: str) -> Any:
+  """A flag's value. Raises ValueError in one line for a config file that cannot be loaded."""
   try:
     value = flags.FLAGS[name].value
-    getattr(value, 'lock', None)  # a config that could not be loaded raises when it is looked at
+    getattr(value, 'lock', None)  # a config that failed to load raises on access
     return value
   except Exception as e:  # a config file is a program: it may raise anything
-    if 'Errno 2' in str(e):
-      given = next(
-        (a.split('=', 1)[1].split(':')[0] for a in sys.argv if a.startswith(f'--{name}=')), ''
-      )
-      here = ', '.join(
-        sorted(str(p) for p in pathlib.Path('configs').glob('*.py') if p.stem != 'base')
-      )
-      raise ValueError(
-        f'--{name}={given}: there is no such file; '
-        + (
-          f'here are {here}'
-          if here
-          else 'paths are relative to the folder you are in, and here is no configs/'
-        )
-      ) from e
     raise ValueError(
       f'--{name}: ' + ' '.join(str(e).split()).split('Failed ')[-1] or type(e).__name__
     ) from e
 
 
-def keep_compiled_programs():
-  """Compiled programs are kept in $XDG_CACHE_HOME/vaegan_jax/xla (or ~/.cache/...) from here on, so that
-  the next start of the same run takes seconds; $JAX_COMPILATION_CACHE_DIR names another folder."""
+def define_config_flag(default: str | None = None) -> flags.FlagHolder:
+  """Defines --config, with overrides such as --config.steps=100."""
+  return config_flags.DEFINE_config_file(
+    'config',
+    default and config_path(default),
+    'Config and method, e.g. digits:cvae_gan, configs/digits.py:cvae_gan or my_config.py:vae.',
+  )
+
+
+def keep_compiled_programs() -> None:
+  """Caches compiled programs on disk, so that the next start of the same run takes seconds.
+
+  The folder is $XDG_CACHE_HOME/vaegan_jax/xla (or ~/.cache/...), or $JAX_COMPILATION_CACHE_DIR.
+  """
   import jax
 
+  from vaegan_jax import files
+
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-    jax.config.update('jax_compilation_cache_dir', str(home / 'vaegan_jax' / 'xla'))
+    jax.config.update('jax_compilation_cache_dir', str(files.cache_home() / 'xla'))
 
 
-def check_picture(out):
-  """None, or ValueError unless --out names a .png file, in a folder that is there or can be made."""
+def check_picture(out: str | os.PathLike) -> None:
+  """Raises ValueError unless --out names a .png file in a folder that exists or can be made."""
   path = pathlib.Path(out).absolute()
   if path.suffix.lower() != '.png' or path.is_dir():
     raise ValueError(f'--out={out}: name a .png file')
-  there = next(folder for folder in path.parents if folder.exists())
-  if not there.is_dir() or not os.access(there, os.W_OK):
-    raise ValueError(f'--out={out}: {there} is no folder that can be written to, name another')
-
-
-def define_study_flags(name, data):
-  """Flags of a script that trains several runs: --data --seeds --fast --set --n --workdir."""
-  flags.DEFINE_string('data', data, 'Data set: the name of a file in configs/.')
-  flags.DEFINE_integer('seeds', 3, 'Seeds of each method, from 0 on.', lower_bound=1)
-  flags.DEFINE_bool('fast', False, 'Minutes on two CPU cores, in place of the full settings.')
-  flags.DEFINE_multi_string(
-    'set', [], 'Field of every config: --set=steps=500 --set=network.width=0.25.'
-  )
-  flags.DEFINE_integer('n', 2000, 'Images generated and compared by the metrics.', lower_bound=10)
-  flags.DEFINE_integer('judge_steps', 2000, 'Steps that each judge is trained.', lower_bound=1)
-  flags.DEFINE_string('workdir', f'runs/{name}', 'Gets each run, the table and the pictures.')
-
-
-def study_methods(methods, fast):
-  """{row: (method, its settings)}, with those that `fast` {method: settings} has for it if --fast is given."""
-  return {
-    row: (name, {**(fast.get(name, {}) if flags.FLAGS.fast else {}), **own})
-    for row, (name, own) in methods.items()
-  }
-
-
-def study_settings(fast):
-  """{dotted field: value} of a study's runs: `fast` ones if --fast is given, then those of --set."""
-  settings = dict(fast) if flags.FLAGS.fast else {}
-  for pair in flags.FLAGS.set:
-    path, equals, value = pair.partition('=')
-    if not equals:
-      raise ValueError(f'--set={pair}: write --set=field=value')
-    settings[path] = value
-  return settings
+  parent = next(folder for folder in path.parents if folder.exists())
+  if not parent.is_dir() or not os.access(parent, os.W_OK):
+    raise ValueError(f'--out={out}: cannot write to {parent}: name another folder')

@@ -1,47 +1,42 @@
-"""Morphing within a class (Bao et al. 2017, section 4.3): from one image to another of the same class.
+"""Section 4.3 of CVAE-GAN (Bao et al. 2017): morphing between two images of the same class.
 
     python experiments/figures/bao_morphing.py --workdir=runs/demo --out=morphing.png
 
-Each row: a real image, decodings on the straight line between the latents of it and of another image of its
-class, and that other image. The latents are the encoder's means. For runs with an encoder.
+Each row: a real image, decodings on the straight line from its latent to that of another image of
+its class, and that other image. Latents are the encoder's means, so the run needs an encoder.
 """
 
+from typing import Any
+
 from absl import flags
+import numpy as np
 
 from vaegan_jax import command, files, settings
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of experiments/train.py.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of a method with an encoder.')
 OUT = flags.DEFINE_string('out', None, 'PNG to write.')
 ROWS = flags.DEFINE_integer('rows', 10, 'Pairs of images.', lower_bound=1)
 STEPS = flags.DEFINE_integer(
-  'steps', 9, 'Decodings between two images, those of both ends included.', lower_bound=2
+  'steps', 9, 'Decodings between two images, both ends included.', lower_bound=2
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Chooses the pairs.', lower_bound=0)
+SEED = flags.DEFINE_integer('seed', 0, 'Seed of the choice of pairs.', lower_bound=0)
 
 
-def main():
+def main() -> int:
   command.check_picture(OUT.value)
-  import numpy as np
-
   from vaegan_jax import build, images, sample
 
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value)
   config = settings.from_dict(model.config)
-  data = build.dataset(config, config.data.held_out)
-  rng = np.random.default_rng(SEED.value)
+  data = build.held_out(config)
   kind = model.about['condition']
-  groups = rng.permutation(len(data.images)) % ROWS.value if kind != 'label' else data.labels
-  pairs = [
-    rng.permutation(np.flatnonzero(groups == k))[:2]
-    for k in rng.permutation(np.unique(groups))[: ROWS.value]
-  ]
-  first, second = np.array([p for p in pairs if len(p) == 2]).T
-  given = {
-    'none': {},
-    'label': dict(labels=data.labels[first] if kind == 'label' else None),
-    'attributes': dict(attributes=data.attributes[first] if kind == 'attributes' else None),
-  }[kind]
+  first, second = pairs(data, kind)
+  given = {}
+  if kind == 'label':
+    given = dict(labels=data.labels[first])
+  elif kind == 'attributes':
+    given = dict(attributes=data.attributes[first])
   line = model.interpolate(data.images[first], data.images[second], steps=STEPS.value, **given)
   rows = np.concatenate([data.images[first][:, None], line, data.images[second][:, None]], 1)
   scale = max(1, 64 // config.data.image_size)
@@ -54,11 +49,18 @@ def main():
   return 0
 
 
+def pairs(data: Any, kind: str) -> np.ndarray:
+  """int [2, rows]: two random images of each of --rows random classes, or of the whole set."""
+  rng = np.random.default_rng(SEED.value)
+  groups = data.labels if kind == 'label' else rng.permutation(len(data.images)) % ROWS.value
+  chosen = rng.permutation(np.unique(groups))[: ROWS.value]
+  found = [rng.permutation(np.flatnonzero(groups == k))[:2] for k in chosen]
+  return np.array([pair for pair in found if len(pair) == 2]).T
+
+
+def cli() -> None:
+  command.run(main, needs=command.NEEDS_RUN_AND_PNG)
+
+
 if __name__ == '__main__':
-  command.run(
-    main,
-    needs=dict(
-      workdir='--workdir is missing: name the folder of a run',
-      out='--out is missing: name a PNG to write',
-    ),
-  )
+  cli()

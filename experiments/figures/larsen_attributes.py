@@ -1,59 +1,42 @@
-"""Visual attribute vectors (Larsen et al. 2016, section 4.1 and its figure): attributes added to faces.
+"""Section 4.1 of VAE/GAN (Larsen et al. 2016): attributes added to faces in latent space.
 
     python experiments/figures/larsen_attributes.py --workdir=runs/faces --out=attributes.png
 
-A vector is the mean latent of training images with an attribute minus that of those without it. One row a
-held-out face: the face, its reconstruction, then the reconstruction with each vector added, named above. For unconditional runs with an encoder, on data with attributes.
+The vector of an attribute is the mean latent of training images with it minus that of images
+without it. One row per held-out face: the face, its reconstruction, then the reconstruction with
+each vector added, named above. For runs of an unconditional method with an encoder, on data with
+attributes.
 """
 
 from absl import flags
+import numpy as np
 
 from vaegan_jax import command, files, settings
 
-# The 18 of the authors' code.
+# The 18 attributes of the authors' code.
+# fmt: off
 ATTRIBUTES = (
-  'Bald',
-  'Bangs',
-  'Black_Hair',
-  'Blond_Hair',
-  'Bushy_Eyebrows',
-  'Eyeglasses',
-  'Gray_Hair',
-  'Heavy_Makeup',
-  'High_Cheekbones',
-  'Male',
-  'Mustache',
-  'Pale_Skin',
-  'Rosy_Cheeks',
-  'Smiling',
-  'Straight_Hair',
-  'Wavy_Hair',
-  'Wearing_Lipstick',
-  'Young',
+  'Bald', 'Bangs', 'Black_Hair', 'Blond_Hair', 'Bushy_Eyebrows', 'Eyeglasses', 'Gray_Hair',
+  'Heavy_Makeup', 'High_Cheekbones', 'Male', 'Mustache', 'Pale_Skin', 'Rosy_Cheeks', 'Smiling',
+  'Straight_Hair', 'Wavy_Hair', 'Wearing_Lipstick', 'Young',
 )
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of experiments/train.py.')
+# fmt: on
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
 OUT = flags.DEFINE_string('out', None, 'PNG to write.')
-NAMES = flags.DEFINE_list('attributes', list(ATTRIBUTES), 'Attributes, a column each.')
-FACES = flags.DEFINE_integer('faces', 8, 'Rows.', lower_bound=1)
+NAMES = flags.DEFINE_list('attributes', list(ATTRIBUTES), 'Attributes, one column each.')
+FACES = flags.DEFINE_integer('faces', 8, 'Number of rows.', lower_bound=1)
 SAMPLED = flags.DEFINE_bool(
-  'sampled',
-  False,
-  'Begin with samples in place of held-out faces: for a picture that may be passed on.',
+  'sampled', False, 'Start from samples, not held-out faces: for a picture that may be shared.'
 )
 N = flags.DEFINE_integer(
-  'n',
-  10_000,
-  "Training images that the vectors are computed from (the authors' 10,000).",
-  lower_bound=2,
+  'n', 10_000, "Training images behind the vectors (the authors' 10,000).", lower_bound=2
 )
-STRENGTH = flags.DEFINE_float('strength', 1.0, 'Factor on the vectors; the authors add them once.')
+STRENGTH = flags.DEFINE_float('strength', 1.0, 'Factor on the vectors; the authors use 1.')
 
 
-def main():
+def main() -> int:
   command.check_picture(OUT.value)
-  import numpy as np
-
-  from vaegan_jax import build, edit, images, sample
+  from vaegan_jax import build, dispatch, edit, images, sample
 
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value)
@@ -63,37 +46,35 @@ def main():
     )
   config = settings.from_dict(model.config)
   seen = build.dataset(config)
-  unknown = [name for name in NAMES.value if name not in (seen.attribute_names or [])]
+  known = seen.attribute_names or []
+  unknown = [name for name in NAMES.value if name not in known]
   if unknown:
     raise ValueError(
-      f'--attributes: {seen.name} has no {unknown[0]}; it has {", ".join(seen.attribute_names or ["none"])}'
+      f'--attributes: {seen.name} has no {unknown[0]}; it has {", ".join(known or ["none"])}'
     )
-  columns = [seen.attribute_names.index(name) for name in NAMES.value]
+  columns = [known.index(name) for name in NAMES.value]
   vectors = edit.attribute_vectors(
     model, seen.images[: N.value], seen.attributes[: N.value][:, columns]
   )
   if SAMPLED.value:
-    begin, names = sample.latents(FACES.value, model.latent_size, seed=0), ['sample']
-    first = [model.decode(begin)]
+    start, names = dispatch.latents(FACES.value, model.latent_size, seed=0), ['sample']
+    first = [model.decode(start)]
   else:
     faces, _ = sample.pictures_of(model, '', FACES.value)
-    begin, names = model.encode(faces)[0], ['face', 'reconstruction']
-    first = [faces, model.decode(begin)]
-  rows = np.stack([*first, *(model.decode(begin + STRENGTH.value * v) for v in vectors)], 1)
-  grid = images.grid(
-    rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=max(1, 64 // config.data.image_size)
-  )
+    start, names = model.encode(faces)[0], ['face', 'reconstruction']
+    first = [faces, model.decode(start)]
+  rows = np.stack([*first, *(model.decode(start + STRENGTH.value * v) for v in vectors)], 1)
+  scale = max(1, 64 // config.data.image_size)
+  grid = images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=scale)
   names += [name.replace('_', ' ') for name in NAMES.value]
   files.save_png(OUT.value, images.captioned(grid, columns=names))
   print(f'{OUT.value}: columns are {", ".join(names)}')
   return 0
 
 
+def cli() -> None:
+  command.run(main, needs=command.NEEDS_RUN_AND_PNG)
+
+
 if __name__ == '__main__':
-  command.run(
-    main,
-    needs=dict(
-      workdir='--workdir is missing: name the folder of a run',
-      out='--out is missing: name a PNG to write',
-    ),
-  )
+  cli()

@@ -1,18 +1,19 @@
-"""Samples and reconstructions of VAE, VAE_Dis_l, VAE/GAN and GAN side by side (Larsen et al. 2016, section 4.1).
+"""Section 4.1 of VAE/GAN (Larsen et al. 2016): samples and reconstructions of four methods.
 
     python experiments/figures/larsen_samples.py --data=digits --fast
     python experiments/figures/larsen_samples.py --data=celeba64
 
-Trains each method, and writes to WORKDIR samples.png (two rows of samples each of VAE, VAE_Dis_l, VAE/GAN, GAN),
-reconstructions.png (originals, then a row each of VAE, VAE_Dis_l, VAE/GAN), table.md and table.json.
+Trains VAE, VAE_Dis_l, VAE/GAN and GAN. Writes to WORKDIR samples.png (two rows per method),
+reconstructions.png (originals, then one row per method with an encoder), table.md and table.json.
 """
 
 from absl import flags
 
 from vaegan_jax import command
+from vaegan_jax.experiments import study
 
 FLAGS = flags.FLAGS
-command.define_study_flags('larsen_samples', 'digits')
+study.define_flags('larsen_samples', 'digits')
 METHODS = {name: (name, {}) for name in ('vae', 'vae_dis', 'vae_gan', 'gan')}
 FAST = {
   'steps': 1500,
@@ -23,7 +24,8 @@ FAST = {
   'sample_every_steps': 500,
   'save_every_steps': 500,
 }
-# Some 1,000 features of a small discriminator, where the paper has 16,384: at 1 the KL leaves nothing to z.
+# The small discriminator has about 1,000 features, the paper's 16,384: at 1, the KL leaves no
+# information in z.
 FAST_OF = {'vae_dis': {'method.encoder.kl': 0.02}}
 COLUMNS = (
   ('Frechet distance', 'samples', 'frechet_distance', '.3g'),
@@ -37,24 +39,19 @@ COLUMNS = (
 )
 
 
-def main():
-  from vaegan_jax.experiments import study
-
+def main() -> int:
   command.keep_compiled_programs()
-  results = study.figures(
-    FLAGS.data,
-    command.study_methods(METHODS, FAST_OF),
-    range(FLAGS.seeds),
-    command.study_settings(FAST),
-    FLAGS.workdir,
-    n=FLAGS.n,
-    judge_steps=FLAGS.judge_steps,
-  )
+  methods = study.methods_of_flags(METHODS, FAST_OF)
+  results = study.figures_of_flags(methods, study.settings_of_flags(FAST))
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS)
   study.picture(FLAGS.workdir, METHODS, mode='reconstructions')
   return 0
 
 
-if __name__ == '__main__':
+def cli() -> None:
   command.run(main)
+
+
+if __name__ == '__main__':
+  cli()

@@ -1,17 +1,20 @@
-"""The toy example of CVAE-GAN (Bao et al. 2017, recalled): a ring learnt by GAN, WGAN and mean matching.
+"""The toy example of CVAE-GAN (Bao et al. 2017, recalled): three methods learn a ring.
 
-    python experiments/figures/toy_example.py --fast             # 200,000 iterations
-    python experiments/figures/toy_example.py                    # 2,000,000, as recalled of the paper
+    python experiments/figures/toy_example.py --fast     # 200,000 iterations
+    python experiments/figures/toy_example.py            # 2,000,000, as recalled of the paper
 
-All seeds of all methods train as one compiled program. Writes a picture (a row a method, a column a number
-of iterations, real points blue, generated ones red, of the first seed or seeds) and, beside it, a JSON file
-with the measures of every seed, both anew as the run goes on; prints a table. A run that is stopped begins
-again. Where a plain GAN collapses to a part of the ring, for tens of thousands of iterations on most seeds:
+The methods are GAN, WGAN and mean matching; all seeds of all methods train as one compiled program.
+The picture has one row per method and one column per number of iterations, with real points in blue
+and those of the first seeds in red; a JSON file of the same name has the measures of every seed.
+Both are rewritten as the run proceeds, and a table is printed at the end. A run that stops starts
+over. Settings with which a plain GAN collapses to a part of the ring, for tens of thousands of
+iterations on most seeds:
 
-    python experiments/figures/toy_example.py --fast --methods=gan,matching --shown=3 --set=batch_size=1 \\
-        --set=generator_unit=10 --set=match_decay=0.996875
+    python experiments/figures/toy_example.py --fast --methods=gan,matching --shown=3 \\
+        --set=batch_size=1 --set=generator_unit=10 --set=match_decay=0.996875
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 import datetime
 import os
 import pathlib
@@ -19,73 +22,55 @@ import platform
 import shlex
 import sys
 import time
+from typing import Any
 
 from absl import flags
+import jax
 import numpy as np
 
-from vaegan_jax import command, files
+from vaegan_jax import command, files, toy
+from vaegan_jax.experiments.figures import toy_picture
 
-FAST = flags.DEFINE_bool('fast', False, '200,000 iterations in place of 2,000,000.')
-ITERATIONS = flags.DEFINE_integer('iterations', None, 'Another number of them.', lower_bound=1)
-EVERY = flags.DEFINE_integer(
-  'every', 10_000, 'Iterations from one measurement to the next.', lower_bound=1
+FAST = flags.DEFINE_bool('fast', False, '200,000 iterations, not 2,000,000.')
+ITERATIONS = flags.DEFINE_integer('iterations', None, 'Number of iterations.', lower_bound=1)
+EVERY = flags.DEFINE_integer('every', 10_000, 'Iterations between measurements.', lower_bound=1)
+SEEDS = flags.DEFINE_integer('seeds', 8, 'Seeds per method, counted from 0.', lower_bound=1)
+SHOWN = flags.DEFINE_integer('shown', 1, 'Seeds in the picture, counted from 0.', lower_bound=1)
+METHODS = flags.DEFINE_list('methods', None, 'Any of gan, wgan, matching; by default all.')
+SET = flags.DEFINE_multi_string(
+  'set', [], 'A field of toy.Toy: --set=radius=10 --set=batch_size=64.'
 )
-SEEDS = flags.DEFINE_integer('seeds', 8, 'Seeds of each method, from 0 on.', lower_bound=1)
-SHOWN = flags.DEFINE_integer('shown', 1, 'Seeds that the picture shows, from 0 on.', lower_bound=1)
-METHODS = flags.DEFINE_list('methods', None, 'Of gan, wgan, matching; all by default.')
-SET = flags.DEFINE_multi_string('set', [], 'Field of toy.Toy: --set=radius=10 --set=batch_size=64.')
 OUT = flags.DEFINE_string(
-  'out', 'runs/toy_example.png', 'The picture; the numbers go beside it, as .json.'
+  'out', 'runs/toy_example.png', 'The picture; the numbers go to a .json of the same name.'
 )
 
 COUNT = 4000  # points measured, per seed
 COLUMNS = (0, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000)
-COLOURS = dict(real=(70, 120, 200), generated=(215, 60, 45))
-TITLES = dict(gan='GAN', wgan='WGAN, clipped weights', matching='mean feature matching')
-JUDGED_AT, LARGEST_ERROR = 200_000, 0.05
+JUDGED_AT, LARGEST_ERROR = 200_000, 0.05  # iterations; radius error
+
+Result = dict[str, Any]  # the content of the JSON file
 
 
-def main():
+def main() -> int:
   command.check_picture(OUT.value)
-  import jax
-
-  from vaegan_jax import toy as toys
-
   command.keep_compiled_programs()
-  toy, names = settings(toys.Toy()), tuple(METHODS.value or toys.RECIPES)
+  options, names = toy_of_flags(), tuple(METHODS.value or toy.RECIPES)
   total = ITERATIONS.value or (200_000 if FAST.value else 2_000_000)
   seeds = list(range(SEEDS.value))
-  population = toys.population(names, seeds, toy)
-  states, done, begun, shown = population.init(), 0, time.time(), {}
-  result = dict(
-    toy=toy._asdict(),
-    recipes={n: toys.RECIPES[n]._asdict() for n in names},
-    seeds=seeds,
-    points_measured=COUNT,
-    hardware=f'{os.cpu_count()} x {processor()}; {jax.device_count()} '
-    f'{jax.devices()[0].platform} device(s) of JAX',
-    versions=dict(python=platform.python_version(), jax=jax.__version__),
-    command=shlex.join(['python', 'experiments/figures/toy_example.py', *sys.argv[1:]]),
-    date=datetime.date.today().isoformat(),
-    iterations=[],
-    seconds=[],
-    measures={n: [] for n in names},
-  )
-  real = np.asarray(toys.ring(jax.random.key(0), COUNT, toy))
-  result['real'] = toys.measures(real, toy.radius)
+  population = toy.population(names, seeds, options)
+  states, done, start, shown = population.init(), 0, time.time(), {}
+  real = np.asarray(toy.ring(jax.random.key(0), COUNT, options))
+  result = new_result(names, seeds, options, real)
   while True:
     points = jax.device_get(population.generated(states, COUNT))
-    result['iterations'].append(done)
-    result['seconds'].append(round(time.time() - begun, 1))
+    add_measures(result, done, time.time() - start, points)
     for name in names:
-      found = [toys.measures(p, toy.radius) for p in points[name]]
-      result['measures'][name].append({k: [round(f[k], 4) for f in found] for k in found[0]})
       print(f'{done:8d} {result["seconds"][-1]:7.0f} s  {line(name, result)}', flush=True)
     if done in COLUMNS or done == total:
       shown[done] = {
         (name, seed): points[name][seed] for name in names for seed in seeds[: SHOWN.value]
       }
-      files.save_png(OUT.value, figure(shown, real, toys, toy))
+      files.save_png(OUT.value, toy_picture.picture(shown, real, options))
     files.write_json(pathlib.Path(OUT.value).with_suffix('.json'), result)
     if done >= total:
       break
@@ -96,23 +81,44 @@ def main():
   return 0
 
 
-def settings(toy):
+def toy_of_flags() -> toy.Toy:
   """The Toy with the fields of --set."""
+  options = toy.Toy()
   for pair in SET.value:
     name, _, value = pair.partition('=')
-    if name not in toy._fields:
-      raise ValueError(f'--set={pair}: use one of {", ".join(toy._fields)}')
+    if name not in options._fields:
+      raise ValueError(f'--set={pair}: use one of {", ".join(options._fields)}')
+    kind = type(getattr(options, name))
     try:
-      toy = toy._replace(**{name: type(getattr(toy, name))(value)})
+      options = options._replace(**{name: kind(value)})
     except ValueError:
-      raise ValueError(
-        f'--set={pair}: {value!r} is no {type(getattr(toy, name)).__name__}'
-      ) from None
-  return toy
+      raise ValueError(f'--set={pair}: {value!r} is not a valid {kind.__name__}') from None
+  return options
 
 
-def processor():
-  """The processor's name, as the system tells it."""
+def new_result(
+  names: Sequence[str], seeds: list[int], options: toy.Toy, real: np.ndarray
+) -> Result:
+  """A result without measures: settings, machine, versions, and the measures of real points."""
+  devices = f'{jax.device_count()} {jax.devices()[0].platform} device(s) of JAX'
+  return dict(
+    toy=options._asdict(),
+    recipes={n: toy.RECIPES[n]._asdict() for n in names},
+    seeds=seeds,
+    points_measured=COUNT,
+    hardware=f'{os.cpu_count()} x {processor()}; {devices}',
+    versions=dict(python=platform.python_version(), jax=jax.__version__),
+    command=shlex.join(['python', 'experiments/figures/toy_example.py', *sys.argv[1:]]),
+    date=datetime.date.today().isoformat(),
+    iterations=[],
+    seconds=[],
+    measures={n: [] for n in names},
+    real=toy.measures(real, options.radius),
+  )
+
+
+def processor() -> str:
+  """The name of the processor."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
     return next(text.split(':', 1)[1].strip() for text in lines if text.startswith('model name'))
@@ -120,15 +126,29 @@ def processor():
     return platform.processor() or platform.machine()
 
 
-def passes(found):
+def add_measures(
+  result: Result, iterations: int, seconds: float, points: Mapping[str, np.ndarray]
+) -> None:
+  """Appends the measures of {method: points [seeds, N, 2]} to the result."""
+  result['iterations'].append(iterations)
+  result['seconds'].append(round(seconds, 1))
+  for name, by_seed in points.items():
+    found = [toy.measures(p, result['toy']['radius']) for p in by_seed]
+    result['measures'][name].append({k: [round(f[k], 4) for f in found] for k in found[0]})
+
+
+def passes(found: Mapping[str, list[float]]) -> np.ndarray:
   """bool [seeds]: every angle covered, radius error under LARGEST_ERROR."""
   return (np.array(found['coverage']) == 1) & (np.array(found['radius_error']) < LARGEST_ERROR)
 
 
-def line(name, result):
-  """One measurement of a method, over its seeds."""
+def line(name: str, result: Result) -> str:
+  """The newest measures of a method: median over the seeds, smallest and largest."""
   found = result['measures'][name][-1]
-  spread = lambda k: f'{np.median(found[k]):.3f} ({min(found[k]):.3f} to {max(found[k]):.3f})'
+
+  def spread(key: str) -> str:
+    return f'{np.median(found[key]):.3f} ({min(found[key]):.3f} to {max(found[key]):.3f})'
+
   return (
     f'{name:9s} coverage {spread("coverage")}  on the ring {spread("coverage_on_ring")}  '
     f'radius error {spread("radius_error")}  unevenness {spread("unevenness")}  '
@@ -136,8 +156,8 @@ def line(name, result):
   )
 
 
-def table(names, result):
-  """Lines of a table: each seed of each method at JUDGED_AT iterations (or the last before it)."""
+def table(names: Sequence[str], result: Result) -> Iterator[str]:
+  """Lines with every seed of each method at JUDGED_AT iterations, or the last before it."""
   at = max(i for i, done in enumerate(result['iterations']) if done <= JUDGED_AT)
   yield f'\nafter {result["iterations"][at]:,} iterations, by seed:'
   for name in names:
@@ -150,80 +170,9 @@ def table(names, result):
     )
 
 
-def figure(shown, real, toys, toy, size=250, scale=3):
-  """uint8 [H, W, 3]: a row a method and seed, a column a number of iterations, drawn large and reduced.
-
-  Args:
-    shown: {iterations: {(method, seed): points [N, 2]}}; a panel tells how many of the angle's bins they
-      cover, and their radius error.
-    size: pixels of a panel's side.
-  """
-  from PIL import Image, ImageDraw, ImageFont
-
-  from vaegan_jax import images
-
-  s, gap, left, top, bottom = scale, 12, 92, 74, 34
-  rows = list(next(iter(shown.values())))
-  width, height = left + len(shown) * (size + gap), top + len(rows) * (size + gap) + bottom
-  # Both where the generator starts and the ring.
-  low, high = -0.2 * toys.CENTRE[0], toys.CENTRE[0] + 1.7 * toy.radius
-  canvas = Image.new('RGB', (width * s, height * s), 'white')
-  pen = ImageDraw.Draw(canvas, 'RGBA')
-  font = lambda points: ImageFont.load_default(points * s)
-  text = lambda x, y, words, points=15, anchor='mm', fill=images.INK: pen.text(
-    (x * s, y * s), words, font=font(points), anchor=anchor, fill=fill
-  )
-  text(left, 18, f'Toy example of CVAE-GAN: a ring, batches of {toy.batch_size}', 17, 'lm')
-  text(left, 40, 'real points blue, generated ones red', 13, 'lm')
-  ticks = [t for t in range(0, int(high) + 1, 50)]
-  for row, (name, seed) in enumerate(rows):
-    y0 = top + row * (size + gap)
-    title = f'{TITLES[name]}, seed {seed}'
-    thick = font(14).getbbox(title)[3] + 8
-    canvas.paste(images.upright(title, font(14), size * s, thick), (14 * s, y0 * s))
-    for column, (iterations, points) in enumerate(shown.items()):
-      x0 = left + column * (size + gap)
-      at = lambda p: (
-        x0 + (p[0] - low) / (high - low) * size,
-        y0 + (high - p[1]) / (high - low) * size,
-      )
-      pen.rectangle([x0 * s, y0 * s, (x0 + size) * s, (y0 + size) * s], fill=(250, 250, 250))
-      for t in ticks:
-        (x, _), (_, y) = at((t, low)), at((low, t))
-        pen.line([x * s, y0 * s, x * s, (y0 + size) * s], fill=(228, 228, 228), width=s)
-        pen.line([x0 * s, y * s, (x0 + size) * s, y * s], fill=(228, 228, 228), width=s)
-        if row == len(rows) - 1:
-          text(x, y0 + size + 12, str(t), 11)
-        if column == 0:
-          text(x0 - 6, y, str(t), 11, 'rm')
-      outside = 0
-      for cloud, colour in ((real, COLOURS['real']), (points[name, seed], COLOURS['generated'])):
-        for p in cloud[:1000]:
-          if not low < min(p) <= max(p) < high:
-            outside += 1
-            continue
-          x, y = at(p)
-          pen.ellipse(
-            [(x - 1.3) * s, (y - 1.3) * s, (x + 1.3) * s, (y + 1.3) * s], fill=(*colour, 130)
-          )
-      found = toys.measures(points[name, seed], toy.radius)
-      text(
-        x0 + 6,
-        y0 + size - 10,
-        f'{found["coverage"] * toys.BINS:.0f}/{toys.BINS} angles, radius error '
-        f'{found["radius_error"]:.0%}' + f', {outside / 10:.0f} % outside' * (outside > 0),
-        10,
-        'lm',
-      )
-      pen.rectangle(
-        [x0 * s, y0 * s, (x0 + size) * s, (y0 + size) * s], outline=(120, 120, 120), width=s
-      )
-      if row == 0:
-        text(
-          x0 + size / 2, top - 13, 'start' if not iterations else f'{iterations:,} iterations', 14
-        )
-  return np.asarray(canvas.resize((width, height), Image.Resampling.LANCZOS))
+def cli() -> None:
+  command.run(main)
 
 
 if __name__ == '__main__':
-  command.run(main)
+  cli()

@@ -1,24 +1,26 @@
-"""Table 1 of CVAE-GAN (Bao et al. 2017): CVAE, CGAN (in two readings), FM-CGAN, CVAE-GAN, judged by classifiers.
+"""Table 1 of CVAE-GAN (Bao et al. 2017): CVAE, two readings of CGAN, FM-CGAN and CVAE-GAN.
 
     python experiments/tables/bao_table_1.py --data=digits --fast
     python experiments/tables/bao_table_1.py --data=fashion_mnist
 
-Trains each method with each seed, then prints top-1 and the Inception-Score-like figure, each with its
-ratio to real data, and the diversity within classes that the paper's two figures do not see. Written to
-WORKDIR: table.md, table.json, and samples.png (a block of rows a method, a column a class).
+Trains each method with each seed and judges its samples with classifiers. Prints the paper's two
+figures, top-1 and a score like Inception Score, each with its ratio to real data, and the diversity
+within classes, which neither of the two sees. Writes table.md, table.json and samples.png (a block
+of rows per method, one column per class) to WORKDIR.
 """
 
 from absl import flags
 
 from vaegan_jax import command
+from vaegan_jax.experiments import study
 from vaegan_jax.experiments.tables import bao_fast
 
 FLAGS = flags.FLAGS
-command.define_study_flags('bao_table_1', 'digits')
+study.define_flags('bao_table_1', 'digits')
 METHODS = {
   'cvae': ('cvae', {}),
   'cgan': ('cgan', {}),
-  # The other reading of "traditional CGAN": Mirza and Osindero's, whose discriminator sees the class.
+  # Another reading of "traditional CGAN": Mirza and Osindero's, whose discriminator sees the class.
   'cgan_without_classifier': (
     'cgan',
     {
@@ -44,23 +46,18 @@ COLUMNS = (
 )
 
 
-def main():
-  from vaegan_jax.experiments import study
-
+def main() -> int:
   command.keep_compiled_programs()
-  results = study.figures(
-    FLAGS.data,
-    command.study_methods(METHODS, bao_fast.BY_METHOD),
-    range(FLAGS.seeds),
-    command.study_settings(bao_fast.SETTINGS),
-    FLAGS.workdir,
-    n=FLAGS.n,
-    judge_steps=FLAGS.judge_steps,
-  )
+  methods = study.methods_of_flags(METHODS, bao_fast.BY_METHOD)
+  results = study.figures_of_flags(methods, study.settings_of_flags(bao_fast.SETTINGS))
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=3)
   return 0
 
 
-if __name__ == '__main__':
+def cli() -> None:
   command.run(main)
+
+
+if __name__ == '__main__':
+  cli()

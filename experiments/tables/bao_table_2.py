@@ -1,41 +1,59 @@
-"""Section 4.6 of CVAE-GAN (Bao et al. 2017, its table 2): generated images as training data.
+"""Table 2 of CVAE-GAN (Bao et al. 2017, section 4.6): generated images as training data.
 
     python experiments/tables/bao_table_2.py --workdir=runs/demo
 
-With a trained class-conditional run, a classifier is trained on (1) the real training images, (2) these and
-generated images of the known classes, (3) these and generated images of new classes, each the even mixture
-of three known labels, which the classifier learns as further classes. Judged on held-out images: top-1 among the
-known classes; and verification, whether two images are of one class by the cosine of their features (area under
-the ROC curve, and accuracy at the best threshold). --per_class takes few real images, where the gain should
-be largest; the generator has seen them all unless its run was trained on so few. Every classifier has as many
-steps. Written to WORKDIR/bao_table_2.json.
+Takes a class-conditional run and trains classifiers on (1) the real training images, (2) these and
+generated images of the known classes, (3) these and generated images of new classes. A new class is
+the even mixture of three known labels and becomes a further class of the classifier. Judged on
+held-out images: top-1 among the known classes, and verification, which decides from the cosine of
+their features whether two images show the same class (area under the ROC curve, and accuracy at the
+best threshold). --per_class uses only a few real images, where the gain should be largest; the
+generator has seen all of them unless its run was trained on as few. All classifiers train for the
+same number of steps. Writes WORKDIR/bao_table_2.json.
 """
 
 import pathlib
+from typing import Any, NamedTuple
 
 from absl import flags
+import numpy as np
 
 from vaegan_jax import command, files, settings
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of a class-conditional method.')
-SEEDS = flags.DEFINE_integer('seeds', 3, 'Classifiers of each row.', lower_bound=1)
-PER_CLASS = flags.DEFINE_integer(
-  'per_class', 0, 'Real images of each class; 0: all.', lower_bound=0
-)
+SEEDS = flags.DEFINE_integer('seeds', 3, 'Classifiers per row.', lower_bound=1)
+PER_CLASS = flags.DEFINE_integer('per_class', 0, 'Real images per class; 0: all.', lower_bound=0)
 GENERATED = flags.DEFINE_integer(
-  'generated',
-  100,
-  'Generated images of each class, known or new (paper: 200 and 100).',
-  lower_bound=1,
+  'generated', 100, 'Generated images per known or new class (paper: 200, 100).', lower_bound=1
 )
 NEW = flags.DEFINE_integer('new_classes', 20, 'New classes (paper: 5,000).', lower_bound=1)
-STEPS = flags.DEFINE_integer('steps', 1000, 'Steps of each classifier.', lower_bound=1)
+STEPS = flags.DEFINE_integer('steps', 1000, 'Training steps per classifier.', lower_bound=1)
+PAIRS = 900  # images of the same class, and as many of two classes
 
 
-def main():
-  import numpy as np
+class Labelled(NamedTuple):
+  images: np.ndarray  # uint8 [N, H, W, C]
+  labels: np.ndarray  # int [N]
 
-  from vaegan_jax import build, edit, metrics, sample
+
+class Pairs(NamedTuple):
+  """Pairs of held-out images, half of them of the same class, as in LFW's protocol."""
+
+  first: np.ndarray  # int [P], index of an image
+  second: np.ndarray
+  same: np.ndarray  # bool [P]
+
+
+class Scores(NamedTuple):
+  """What one classifier reaches."""
+
+  top1: float
+  auc: float
+  accuracy: float
+
+
+def main() -> int:
+  from vaegan_jax import build, sample
   from vaegan_jax.features import classifier
 
   command.keep_compiled_programs()
@@ -45,38 +63,14 @@ def main():
     raise ValueError(
       f'{WORKDIR.value} must be a run of a class-conditional method on data with a held-out split'
     )
-  real, held_out = build.dataset(config), build.dataset(config, config.data.held_out)
+  real, held_out = build.dataset(config), build.held_out(config)
   size = len(real.class_names)
-  images, labels = np.asarray(real.images), real.labels
-  if PER_CLASS.value:
-    few = np.concatenate([np.flatnonzero(labels == k)[: PER_CLASS.value] for k in range(size)])
-    images, labels = images[few], labels[few]
-  known = np.repeat(np.arange(size), GENERATED.value)
-  mixed = np.repeat(edit.mixed_classes(size, NEW.value), GENERATED.value, axis=0)
-  rows = {
-    'real images': (images, labels),
-    '+ known classes': (
-      np.concatenate([images, model.sample(len(known), labels=known, seed=1)]),
-      np.concatenate([labels, known]),
-    ),
-    '+ new classes': (
-      np.concatenate([images, model.sample(len(mixed), labels=mixed, seed=2)]),
-      np.concatenate([labels, size + np.repeat(np.arange(NEW.value), GENERATED.value)]),
-    ),
-  }
-  rng = np.random.default_rng(0)
-  pairs = rng.integers(len(held_out.images), size=(20_000, 2))
-  pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-  same = held_out.labels[pairs[:, 0]] == held_out.labels[pairs[:, 1]]
-  # As many pairs of one class as of two, as in LFW's protocol.
-  chosen = np.concatenate([np.flatnonzero(same)[:900], np.flatnonzero(~same)[:900]])
-  pairs, same = pairs[chosen], same[chosen]
-  result = {}
+  pairs, result = verification_pairs(held_out.labels), {}
   print(
     '| trained on | images | top-1 | verification, AUC | best accuracy |\n|---|---|---|---|---|'
   )
-  for name, (x, y) in rows.items():
-    figures = []
+  for name, (x, y) in training_sets(model, real, size).items():
+    scores = []
     for seed in range(SEEDS.value):
       judge = classifier.train(
         x,
@@ -87,45 +81,85 @@ def main():
         batch_size=min(128, len(x)),
         flip=config.data.flip,
       )
-      features = judge.features(held_out.images)
-      features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-12
-      figures.append(
-        (
-          metrics.top1(judge.logits(held_out.images)[:, :size], held_out.labels),
-          *verification((features[pairs[:, 0]] * features[pairs[:, 1]]).sum(1), same),
-        )
-      )
-    mean, spread = (
-      np.mean(figures, 0),
-      np.std(figures, 0, ddof=1) if SEEDS.value > 1 else np.full(3, np.nan),
-    )
-    print(
-      f'| {name} | {len(x)} | '
-      + ' | '.join(
-        f'{m:.2%}' + ('' if np.isnan(s) else f' ± {s:.2%}') for m, s in zip(mean, spread)
-      )
-      + ' |'
-    )
+      scores.append(judged(judge, held_out, pairs, size))
+    print(f'| {name} | {len(x)} | {" | ".join(cells(scores))} |')
     result[name] = dict(
       images=len(x),
-      top1=[f[0] for f in figures],
-      auc=[f[1] for f in figures],
-      accuracy=[f[2] for f in figures],
+      top1=[s.top1 for s in scores],
+      auc=[s.auc for s in scores],
+      accuracy=[s.accuracy for s in scores],
       judge=judge.name,
     )
   files.write_json(pathlib.Path(WORKDIR.value) / 'bao_table_2.json', result)
   return 0
 
 
-def verification(cosines, same):
-  """(area under the ROC curve, accuracy at the best threshold) of cosines [P] for bool same [P]."""
-  import numpy as np
+def training_sets(model: Any, real: Any, size: int) -> dict[str, Labelled]:
+  """The training images of each row of the table."""
+  from vaegan_jax import edit
 
+  images, labels = np.asarray(real.images), real.labels
+  if PER_CLASS.value:
+    few = np.concatenate([np.flatnonzero(labels == k)[: PER_CLASS.value] for k in range(size)])
+    images, labels = images[few], labels[few]
+  known = np.repeat(np.arange(size), GENERATED.value)
+  mixed = np.repeat(edit.mixed_classes(size, NEW.value), GENERATED.value, axis=0)
+  new = size + np.repeat(np.arange(NEW.value), GENERATED.value)
+  return {
+    'real images': Labelled(images, labels),
+    '+ known classes': Labelled(
+      np.concatenate([images, model.sample(len(known), labels=known, seed=1)]),
+      np.concatenate([labels, known]),
+    ),
+    '+ new classes': Labelled(
+      np.concatenate([images, model.sample(len(mixed), labels=mixed, seed=2)]),
+      np.concatenate([labels, new]),
+    ),
+  }
+
+
+def verification_pairs(labels: np.ndarray) -> Pairs:
+  """Random pairs of held-out images with these labels."""
+  rng = np.random.default_rng(0)
+  pairs = rng.integers(len(labels), size=(20_000, 2))
+  pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+  same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+  chosen = np.concatenate([np.flatnonzero(same)[:PAIRS], np.flatnonzero(~same)[:PAIRS]])
+  return Pairs(*pairs[chosen].T, same[chosen])
+
+
+def judged(judge: Any, held_out: Any, pairs: Pairs, size: int) -> Scores:
+  """Scores of a classifier whose first `size` classes are the known ones."""
+  from vaegan_jax import metrics
+
+  features = judge.features(held_out.images)
+  features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-12
+  cosines = (features[pairs.first] * features[pairs.second]).sum(1)
+  top1 = metrics.top1(judge.logits(held_out.images)[:, :size], held_out.labels)
+  return Scores(top1, *verification(cosines, pairs.same))
+
+
+def verification(cosines: np.ndarray, same: np.ndarray) -> tuple[float, float]:
+  """Area under the ROC curve and accuracy at the best threshold, of cosines [P], bool same [P]."""
   ranked = same[np.argsort(-cosines)]
   hits, misses = np.cumsum(ranked) / same.sum(), np.cumsum(~ranked) / (~same).sum()
   right = hits * same.sum() + (1 - misses) * (~same).sum()
   return float(np.trapezoid(hits, misses)), float(right.max() / len(same))
 
 
+def cells(scores: list[Scores]) -> list[str]:
+  """Mean of each figure over the classifiers, with its deviation if there are several."""
+  if len(scores) == 1:
+    return [f'{value:.2%}' for value in scores[0]]
+  return [
+    f'{mean:.2%} ± {spread:.2%}'
+    for mean, spread in zip(np.mean(scores, 0), np.std(scores, 0, ddof=1))
+  ]
+
+
+def cli() -> None:
+  command.run(main, needs=command.NEEDS_RUN)
+
+
 if __name__ == '__main__':
-  command.run(main, needs=dict(workdir='--workdir is missing: name the folder of a run'))
+  cli()

@@ -1,16 +1,21 @@
-"""Section 4.3 of VAE/GAN (Larsen et al. 2016): an encoder trained without labels, then used with few of them.
+"""Section 4.3 of VAE/GAN (Larsen et al. 2016): an encoder pretrained without labels.
 
     python experiments/tables/larsen_pretraining.py --workdir=runs/digits_vae_gan --per_class=10
 
-A full layer on the means of the encoder is trained with few labelled images: with the encoder as trained and
-kept so (frozen), as trained and trained on (finetuned), and from random weights (from scratch). Top-1 on held-out
-images. The paper gives no numbers; it says (recalled) that this was not competitive on CIFAR-10 and STL-10.
-Written to WORKDIR/larsen_pretraining.json.
+Trains a full layer on the encoder's means with few labelled images, in three ways: the pretrained
+encoder stays fixed (frozen), is trained further (finetuned), or starts from random weights (from
+scratch). Prints top-1 on held-out images. The paper gives no numbers; it says (recalled) that this
+was not competitive on CIFAR-10 and STL-10. Writes WORKDIR/larsen_pretraining.json.
 """
 
 import pathlib
+from typing import Any, NamedTuple
 
 from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
 from vaegan_jax import command, files, settings
 from vaegan_jax.step import as_float
@@ -18,69 +23,49 @@ from vaegan_jax.step import as_float
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of a run of an unconditional method with an encoder.'
 )
-PER_CLASS = flags.DEFINE_integer('per_class', 10, 'Labelled images of each class.', lower_bound=1)
-SEEDS = flags.DEFINE_integer('seeds', 5, 'Choices of these images, and of weights.', lower_bound=1)
+PER_CLASS = flags.DEFINE_integer('per_class', 10, 'Labelled images per class.', lower_bound=1)
+SEEDS = flags.DEFINE_integer('seeds', 5, 'Choices of these images and of weights.', lower_bound=1)
 STEPS = flags.DEFINE_integer(
-  'steps', 300, 'Updates by Adam, of batches of at most 64.', lower_bound=1
+  'steps', 300, 'Updates by Adam, on batches of at most 64.', lower_bound=1
 )
-RATE = flags.DEFINE_float('learning_rate', 1e-3, 'Of Adam.', lower_bound=0.0)
+RATE = flags.DEFINE_float('learning_rate', 1e-3, 'Learning rate of Adam.', lower_bound=0.0)
 
 
-def main():
-  import jax
-  import numpy as np
+class Labelled(NamedTuple):
+  images: np.ndarray  # uint8 [N, H, W, C]
+  labels: np.ndarray  # int [N]
 
+
+def main() -> int:
   from vaegan_jax import build, sample
   from vaegan_jax.networks import layers
 
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value)
   config = settings.from_dict(model.config)
-  if (
-    'encoder' not in model.networks
-    or model.about['condition'] != 'none'
-    or not config.data.held_out
-  ):
+  unconditional = model.about['condition'] == 'none'
+  if 'encoder' not in model.networks or not unconditional or not config.data.held_out:
     raise ValueError(
       f'{WORKDIR.value} must be a run of an unconditional method with an encoder, on data '
       'with a held-out split'
     )
-  seen, held_out = build.dataset(config), build.dataset(config, config.data.held_out)
+  seen, held_out = build.dataset(config), build.held_out(config)
   if seen.labels is None:
     raise ValueError(f'{seen.name} has no labels to learn')
-  encoder = model.networks['encoder']
-  pretrained = dict(
-    params=model.weights['encoder']['params'], batch_stats=model.weights['encoder']['stats']
-  )
+  test = Labelled(np.asarray(held_out.images), held_out.labels)
+  encoder, weights = model.networks['encoder'], model.weights['encoder']
+  pretrained = dict(params=weights['params'], batch_stats=weights['stats'])
+  zeros = np.zeros((2, *seen.images.shape[1:]), np.float32)
   result = {name: [] for name in ('frozen', 'finetuned', 'from scratch')}
   for seed in range(SEEDS.value):
-    order = np.random.default_rng(seed).permutation(len(seen.images))
-    few = np.concatenate(
-      [order[seen.labels[order] == k][: PER_CLASS.value] for k in range(len(seen.class_names))]
-    )
-    random = layers.init(
-      encoder, jax.random.key(seed), np.zeros((2, *seen.images.shape[1:]), np.float32), None
-    )
-    for name, start, moves in (
-      ('frozen', pretrained, False),
-      ('finetuned', pretrained, True),
-      ('from scratch', random, True),
-    ):
-      result[name].append(
-        learn(
-          encoder,
-          start,
-          moves,
-          np.asarray(seen.images[few]),
-          seen.labels[few],
-          np.asarray(held_out.images),
-          held_out.labels,
-          len(seen.class_names),
-          seed,
-        )
-      )
+    few = labelled(seen, seed)
+    random = layers.init(encoder, jax.random.key(seed), zeros, None)
+    for name, start in zip(result, (pretrained, pretrained, random)):
+      top1 = learn(encoder, start, few, test, len(seen.class_names), name != 'frozen', seed)
+      result[name].append(top1)
   print(
-    f'| {PER_CLASS.value} labels a class, {model.config["method_name"]} on {seen.name} | top-1 |\n|---|---|'
+    f'| {PER_CLASS.value} labels per class, {model.config["method_name"]} on {seen.name} | top-1 |'
+    '\n|---|---|'
   )
   for name, figures in result.items():
     spread = f' ± {np.std(figures, ddof=1):.2%}' if SEEDS.value > 1 else ''
@@ -92,17 +77,34 @@ def main():
   return 0
 
 
-def learn(encoder, start, moves, images, labels, test_images, test_labels, classes, seed):
-  """Top-1 on the test images of encoder and full layer, trained on images [N, H, W, C] and labels [N].
+def labelled(seen: Any, seed: int) -> Labelled:
+  """--per_class random images of each class."""
+  order = np.random.default_rng(seed).permutation(len(seen.images))
+  few = np.concatenate(
+    [order[seen.labels[order] == k][: PER_CLASS.value] for k in range(len(seen.class_names))]
+  )
+  return Labelled(np.asarray(seen.images[few]), seen.labels[few])
 
-  start: the encoder's variables; moves: whether they are trained, too.
+
+def learn(
+  encoder: Any,
+  start: dict[str, Any],
+  few: Labelled,
+  test: Labelled,
+  classes: int,
+  finetune: bool,
+  seed: int,
+) -> float:
+  """Top-1 on `test` of a full layer on the encoder's means, trained on `few`.
+
+  Args:
+    encoder: the module.
+    start: its variables.
+    classes: number of classes.
+    finetune: whether the encoder is trained, too.
+    seed: seed of the order of the images.
   """
-  import jax
-  import jax.numpy as jnp
-  import numpy as np
-  import optax
-
-  scale = float(np.std(encoder.apply(start, as_float(images), None, train=False)[0])) + 1e-6
+  scale = float(np.std(encoder.apply(start, as_float(few.images), None, train=False)[0])) + 1e-6
 
   def logits(params, stats, x, train):
     variables = dict(params=params['encoder'], batch_stats=stats)
@@ -111,35 +113,41 @@ def learn(encoder, start, moves, images, labels, test_images, test_labels, class
     )
     return mean / scale @ params['kernel'] + params['bias'], moved.get('batch_stats', stats)
 
+  def loss(params, stats, x, y):
+    if not finetune:
+      params = dict(params, encoder=jax.lax.stop_gradient(params['encoder']))
+    out, moved = logits(params, stats, x, train=finetune)
+    return optax.softmax_cross_entropy_with_integer_labels(out, y).mean(), moved
+
+  @jax.jit
+  def update(params, stats, opt, x, y):
+    grads, moved = jax.grad(loss, has_aux=True)(params, stats, x, y)
+    updates, opt = optimizer.update(grads, opt)
+    return optax.apply_updates(params, updates), moved, opt
+
+  @jax.jit
+  def guess(x):
+    return logits(params, stats, x, train=False)[0].argmax(1)
+
   params = dict(
     encoder=start['params'],
     kernel=jnp.zeros((encoder.latent_size, classes)),
     bias=jnp.zeros(classes),
   )
   stats, optimizer = start['batch_stats'], optax.adam(RATE.value)
-
-  @jax.jit
-  def update(params, stats, opt, x, y):
-    def loss(params):
-      if not moves:
-        params = dict(params, encoder=jax.lax.stop_gradient(params['encoder']))
-      out, moved = logits(params, stats, x, train=moves)
-      return optax.softmax_cross_entropy_with_integer_labels(out, y).mean(), moved
-
-    grads, moved = jax.grad(loss, has_aux=True)(params)
-    updates, opt = optimizer.update(grads, opt)
-    return optax.apply_updates(params, updates), moved, opt
-
   opt, rng = optimizer.init(params), np.random.default_rng(seed)
   for _ in range(STEPS.value):
-    batch = rng.permutation(len(images))[:64]
-    params, stats, opt = update(params, stats, opt, images[batch], labels[batch])
-  judge = jax.jit(lambda x: logits(params, stats, x, train=False)[0].argmax(1))
+    batch = rng.permutation(len(few.images))[:64]
+    params, stats, opt = update(params, stats, opt, few.images[batch], few.labels[batch])
   guesses = np.concatenate(
-    [judge(test_images[i : i + 250]) for i in range(0, len(test_images), 250)]
+    [guess(test.images[i : i + 250]) for i in range(0, len(test.images), 250)]
   )
-  return float((guesses == test_labels).mean())
+  return float((guesses == test.labels).mean())
+
+
+def cli() -> None:
+  command.run(main, needs=command.NEEDS_RUN)
 
 
 if __name__ == '__main__':
-  command.run(main, needs=dict(workdir='--workdir is missing: name the folder of a run'))
+  cli()

@@ -3,19 +3,20 @@
     python experiments/tables/larsen_table_2.py --data=celeba64 --fast
     python experiments/tables/larsen_table_2.py --data=lfw64
 
-VAE, GAN and VAE/GAN conditioned on attributes; a regressor trained on real faces reads the attributes off
-10 samples for each attribute vector of held-out faces: cosine of the best of 10, and squared error (recalled
-definitions, see metrics/attributes.py). The first row is that of the real held-out faces. Written to WORKDIR:
-table.md, table.json, samples.png.
+Conditions VAE, GAN and VAE/GAN on attributes. A regressor trained on real faces predicts the
+attributes of 10 samples for each attribute vector of held-out faces: cosine of the best of 10, and
+squared error (recalled definitions, see metrics/attributes.py). The first row judges the real
+held-out faces themselves. Writes table.md, table.json and samples.png to WORKDIR.
 """
 
 from absl import flags
 
 from vaegan_jax import command
+from vaegan_jax.experiments import study
 
 FLAGS = flags.FLAGS
-command.define_study_flags('larsen_table_2', 'celeba64')
-# Attributes are seen by encoder, generator and discriminator, as recalled of the paper.
+study.define_flags('larsen_table_2', 'celeba64')
+# Encoder, generator and discriminator see the attributes, as recalled of the paper.
 BY_ATTRIBUTES = {
   'data.condition': 'attributes',
   'prior_condition': 'shuffled',
@@ -41,20 +42,10 @@ COLUMNS = (
 )
 
 
-def main():
-  from vaegan_jax.experiments import study
-
+def main() -> int:
   command.keep_compiled_programs()
-  results = study.figures(
-    FLAGS.data,
-    METHODS,
-    range(FLAGS.seeds),
-    command.study_settings(FAST),
-    FLAGS.workdir,
-    n=FLAGS.n,
-    judge_steps=FLAGS.judge_steps,
-  )
-  own = [
+  results = study.figures_of_flags(METHODS, study.settings_of_flags(FAST))
+  faces = [
     dict(
       attributes=dict(
         cosine_best_of_10=r['attributes']['real_cosine'],
@@ -63,10 +54,14 @@ def main():
     )
     for r in results['vae']
   ]
-  study.write(FLAGS.workdir, {'held-out faces themselves': own, **results}, COLUMNS)
+  study.write(FLAGS.workdir, {'held-out faces themselves': faces, **results}, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=2)
   return 0
 
 
-if __name__ == '__main__':
+def cli() -> None:
   command.run(main)
+
+
+if __name__ == '__main__':
+  cli()
