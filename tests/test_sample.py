@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from vaegan_jax import build, checkpoint, conditions, restore, settings
+from vaegan_jax import checkpoint, conditions, programs, restore, settings
 from vaegan_jax.configs import digits
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -21,9 +21,10 @@ def saved(workdir, method, about, **changes):
   config.network.width, config.network.latent_size = 0.0625, 4
   with config.unlocked():
     config.update_from_flattened_dict(changes)
-  phases = build.phases(config, about['size'])
-  state = build.init(config, about['size'], phases)(jax.random.key(0))
-  checkpoint.save(workdir, 7, state, keep=1, config=settings.to_dict(config), about=about).result()
+  (stage,) = programs.stages([config], about['size'])
+  init = programs.init(config, about['size'], stage.programs[0])
+  state, saved_config = init(jax.random.key(0)), settings.to_dict(config)
+  checkpoint.save(workdir, 7, state, keep=1, config=saved_config, about=about).result()
   return workdir
 
 
