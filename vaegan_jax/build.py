@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 import optax
 
 from vaegan_jax import augment, data, losses, optim, settings
-from vaegan_jax.files import size_in_words
 from vaegan_jax.model import ADVERSARIAL, MAKERS, Model, losses_of, networks_of
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import AXIS, free_bytes
 from vaegan_jax.step import PRIOR_CONDITIONS, Draws, init_state, train_step
+from vaegan_jax.words import size_in_words
 
 RESIDENT = 0.5  # the largest share of a device's free memory that a data set on the devices takes
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaegan_jax import settings
+from vaegan_jax.words import closest
 
 About = Mapping[str, Any]  # condition, names, size and examples: see build.about
 Labels = ArrayLike  # a class number or name, several that take turns, or weights [N, K]
@@ -65,7 +65,7 @@ def drawn_attributes(
   for name in wanted:
     if name not in names:
       raise ValueError(
-        f'there is no attribute {name!r}{settings.closest(name, names)}; known: {", ".join(names)}'
+        f'there is no attribute {name!r}{closest(name, names)}; known: {", ".join(names)}'
       )
   examples = np.asarray(about['examples'], np.float32)
   values = {names.index(name): float(value) for name, value in wanted.items()}
@@ -95,7 +95,7 @@ def class_number(label: int | str, names: list[str]) -> int:
     return names.index(label)
   number = int(label) if re.fullmatch('-?[0-9]+', str(label)) else -1
   if not 0 <= number < len(names):
-    hint = '' if isinstance(label, int) or number >= 0 else settings.closest(label, names)
+    hint = '' if isinstance(label, int) or number >= 0 else closest(label, names)
     known = ', '.join(
       name if name == str(i) else f'{i}={name}' for i, name in enumerate(names[:50])
     )

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from PIL import Image
 
+from vaegan_jax.words import size_in_words
+
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes a value as JSON; a reader sees all of it or nothing."""
@@ -202,13 +204,6 @@ def lock(file: IO) -> bool:
   except BlockingIOError:
     return False
   return True
-
-
-def size_in_words(count: int) -> str:
-  """A number of bytes for people: '25 bytes', '1.5 KiB', '3.21 GiB'."""
-  units = ('bytes', 'KiB', 'MiB', 'GiB', 'TiB')
-  power = min((max(count, 1).bit_length() - 1) // 10, len(units) - 1)
-  return f'{count / 1024**power:.4g} {units[power]}'
 
 
 def cache_home() -> pathlib.Path:

@@ -4,8 +4,7 @@ This file and build.py are the only ones of the library that read a ConfigDict.
 """
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-import difflib
+from collections.abc import Iterator, Mapping, Sequence
 import itertools
 import json
 import math
@@ -28,6 +27,7 @@ from vaegan_jax.model import (
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import LARGEST_UNROLL, PARALLEL
 from vaegan_jax.step import PRIOR_CONDITIONS
+from vaegan_jax.words import closest
 
 Table = Mapping[str, Mapping[str, float]]  # {network: {loss: weight}}
 
@@ -151,12 +151,6 @@ def fields(config: Mapping | ConfigDict, prefix: str = '') -> Iterator[tuple[str
       yield from fields(value, f'{prefix}{key}.')
     else:
       yield prefix + key, value
-
-
-def closest(word: Any, known: Iterable) -> str:
-  """'; did you mean X?' or ''."""
-  match = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
-  return f'; did you mean {match[0]}?' if match else ''
 
 
 def method(config: ConfigDict) -> dict[str, dict[str, float]]:

@@ -25,8 +25,9 @@ import uuid
 import numpy as np
 
 from vaegan_jax.data.sources import Content, Example, Source
-from vaegan_jax.files import cache_home, size_in_words
+from vaegan_jax.files import cache_home
 from vaegan_jax.images import fit_image, read_image
+from vaegan_jax.words import size_in_words
 
 log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ encoded files nor TensorFlow.
 """
 
 from collections.abc import Sequence
-import difflib
 from typing import NamedTuple
 
 import numpy as np
 
 from vaegan_jax.data import cache, folders, sources
 from vaegan_jax.images import fit_image
+from vaegan_jax.words import closest
 
 NAMES = ('digits', 'folder', *sources.TFDS_SETS)
 CONDITIONS = ('none', 'label', 'attributes')
@@ -117,7 +117,7 @@ def _check_request(name, image_size, channels, path):
   """ValueError unless load() can mean something by these arguments."""
   if name not in NAMES:
     raise ValueError(
-      f'unknown data set {name!r}{_did_you_mean(name, NAMES)}: use one of {", ".join(NAMES)}'
+      f'unknown data set {name!r}: use one of {", ".join(NAMES)}{closest(name, NAMES)}'
     )
   if channels not in (1, 3) or image_size < 1:
     raise ValueError(
@@ -162,13 +162,8 @@ def _with_attributes(dataset, names):
   for name in names:
     if name not in known:
       raise ValueError(
-        f'{dataset.name} has no attribute {name!r}{_did_you_mean(name, known)}; it has '
-        f'{", ".join(known) or "none"}'
+        f'{dataset.name} has no attribute {name!r}; it has '
+        f'{", ".join(known) or "none"}{closest(name, known)}'
       )
   columns = [known.index(n) for n in names]
   return dataset._replace(attributes=dataset.attributes[:, columns], attribute_names=list(names))
-
-
-def _did_you_mean(name, known):
-  close = difflib.get_close_matches(name, known, 1)
-  return f' (did you mean {close[0]}?)' if close else ''

@@ -12,7 +12,7 @@ import stat
 from typing import Any, NamedTuple
 import zipfile
 
-from vaegan_jax.files import size_in_words
+from vaegan_jax.words import size_in_words
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif')
 LARGEST_ARCHIVE = 20 * 10**9  # bytes, uncompressed

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import build, programs, settings
-from vaegan_jax.files import size_in_words
+from vaegan_jax.words import size_in_words
 
 
 def describe(config: ConfigDict, say: Callable[[str], Any] = print) -> int:

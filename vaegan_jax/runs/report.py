@@ -17,6 +17,7 @@ from vaegan_jax.model import SEES, losses_of
 from vaegan_jax.programs import Program
 from vaegan_jax.runs.pictures import draw, trained
 from vaegan_jax.runs.workdir import POPULATION, Member
+from vaegan_jax.words import duration
 
 SKIPS = 10  # steps in a row without finite gradients, after which a member stands still
 
@@ -232,9 +233,3 @@ def write_population(run: Run, step: int, every: Sequence[Mapping[str, float]]) 
   }
   content = dict(method_name=run.config.method_name, step=step, members=members)
   files.write_json(run.workdir / POPULATION, content)
-
-
-def duration(seconds: float) -> str:
-  """Seconds as h:mm:ss."""
-  hours, rest = divmod(round(seconds), 3600)
-  return f'{hours}:{rest // 60:02d}:{rest % 60:02d}'
