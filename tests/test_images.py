@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 import pytest
 
 from vaegan_jax import files, images
+from vaegan_jax.words import size_in_words
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -644,7 +645,7 @@ def test_folders_of_pngs(tmp_path):
 def test_sizes_in_words():
   sizes = {0: '0 bytes', 1023: '1023 bytes', 1024: '1 KiB', 1536: '1.5 KiB', 10 * 2**20: '10 MiB'}
   sizes |= {int(3.21 * 2**30): '3.21 GiB', 5000 * 2**40: '5000 TiB'}
-  assert {size: files.size_in_words(size) for size in sizes} == sizes
+  assert {size: size_in_words(size) for size in sizes} == sizes
 
 
 def test_a_lock_has_one_holder(tmp_path):

@@ -321,7 +321,8 @@ from vaegan_jax.configs import digits
 from vaegan_jax.runs import train
 config = digits.get_config('cvae_gan')
 config.network.width, config.batch_size, config.network.latent_size = 0.0625, 8, 4
-config.log_every_steps, config.steps, config.save_every_steps, config.sample_every_steps = 5, 5, 5, 1000
+config.steps = config.log_every_steps = config.save_every_steps = 5
+config.sample_every_steps = 1000
 config.data.on_device = bool(int(sys.argv[4]))
 sys.exit(train.train(config, sys.argv[3]))
 """

@@ -1,4 +1,4 @@
-"""Networks as small as they can be and still have what matters: batch norm, features, a condition."""
+"""The smallest networks that have what matters: batch norm, features, a condition."""
 
 from typing import Any
 
@@ -86,6 +86,6 @@ def draws(conditional):
 def state(model, table, conditional, optimizer=optax.sgd(0.1)):
   """A TrainState whose class centres were all seen."""
   x, c = jnp.zeros((2, SIDE, SIDE, 1)), jnp.zeros((2, K)) if conditional else None
-  init = jax.jit(lambda key: init_state(model, {n: optimizer for n in table}, key, x, c, Z))
+  init = jax.jit(lambda key: init_state(model, dict.fromkeys(table, optimizer), key, x, c, Z))
   made = init(jax.random.key(0))
   return made.replace(centres=jax.tree.map(lambda a: a + 1.0, made.centres))
