@@ -203,6 +203,7 @@ def demo(tmp_path_factory):
   return home, [line.replace(str(home), '...') for line in said]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('page', SNIPPETS)
 def test_snippets_run(page, demo, monkeypatch):
   """In order, in one namespace; a comment such as `# uint8 [64, 16, 16, 1]` tells the shape."""
@@ -217,6 +218,7 @@ def test_snippets_run(page, demo, monkeypatch):
         assert list(names[target].shape) == [int(n) for n in shape.split(',')], target
 
 
+@pytest.mark.slow
 def test_the_readmes_output_is_that_of_training(demo):
   """Up to the numbers, and as far as the README shows a line."""
   plain = lambda line: NUMBER.sub('N', line)
