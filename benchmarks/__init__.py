@@ -1,1 +1,1 @@
-"""What the figures of docs/speed.md come from. Run from the project's root: python -m benchmarks.NAME."""
+"""The figures of docs/ come from here. From the project's root: python -m benchmarks.NAME"""

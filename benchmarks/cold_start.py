@@ -1,18 +1,19 @@
-"""Seconds from the start of a process to the end of its first step, without and with kept compiled programs.
+"""Seconds from the start of a process to the end of its first step, with a cold and a warm cache.
 
-    python benchmarks/cold_start.py
-    python benchmarks/cold_start.py --config=configs/celeba64.py:vae_gan --config.data.name=celeb_a64
+    python -m benchmarks.cold_start
+    python -m benchmarks.cold_start --config=configs/celeba64.py:vae_gan \\
+        --config.data.name=celeb_a64
 
-Each start is a process of its own that does what experiments/train.py does before and in its first step: import, read
-the data, initialise the state, compile and run the step. `first` has an empty folder for compiled programs
-($JAX_COMPILATION_CACHE_DIR, a temporary one), `again` the folder that the first one filled. Seconds by the clock, and
-of the processor, which tell more where the machine does other work. Prints the medians over --repeats, and least to largest.
+Each start is its own process and does what training does up to its first step: import, read the
+data, initialise the state, compile and run the step. `first` starts with an empty folder for
+compiled programs (a temporary $JAX_COMPILATION_CACHE_DIR), `again` with the folder that the first
+one filled. Prints medians over --repeats, with minimum and maximum, by the clock and of processor
+time; the latter tells more on a busy machine.
 """
 
+import itertools
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,58 +29,58 @@ CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/digits.py:cvae_gan', help_string='As experiments/train.py takes it.'
 )
 REPEATS = flags.DEFINE_integer('repeats', 3, 'Pairs of starts.', lower_bound=1)
-BEGUN = flags.DEFINE_float(
-  'begun', 0.0, 'For the processes that this script starts: seconds since the epoch, when it did.'
+STARTED = flags.DEFINE_float(
+  'started', 0.0, 'For the processes that this script starts: when, in seconds since the epoch.'
 )
 
 PARTS = ('import', 'data', 'init', 'compile and first step')
+CLOCKS = ('by the clock', 'of the processor')
 
 
-def measure():
+def measure() -> None:
   """Prints {part: [seconds, processor seconds]} of this process, as JSON."""
-  marks = [(BEGUN.value, 0.0)]
-  mark = lambda: marks.append((time.time(), time.process_time()))
+  marks = [(STARTED.value, 0.0)]
+
+  def mark() -> None:
+    marks.append((time.time(), time.process_time()))
+
   import jax
 
-  from vaegan_jax import build, data
+  from vaegan_jax import build, data, programs
 
   mark()
   command.keep_compiled_programs()
   config = CONFIG.value
   build.check(config)
   dataset = build.dataset(config)
-  batch = next(
-    data.batches(
-      dataset, batch_size=config.batch_size, seed=config.seed, condition=config.data.condition
-    )
+  batches = data.batches(
+    dataset, batch_size=config.batch_size, seed=config.seed, condition=config.data.condition
   )
+  batch = next(batches)
   mark()
   size = build.about(config, dataset)['size']
-  phases, key = build.phases(config, size), jax.random.key(config.seed)
-  on = phases[0].parallel
-  state = jax.block_until_ready(on.put_state(build.init(config, size, phases)(key)))
+  stages, key = programs.stages([config], size), jax.random.key(config.seed)
+  parallel, (last,) = stages[0].programs[0].runner.one, stages[-1].programs
+  state = jax.block_until_ready(parallel.put_state(programs.init(config, size, last)(key)))
   mark()
-  jax.block_until_ready(on.step(state, on.put_batch(batch), key))
+  jax.block_until_ready(parallel.step(state, parallel.put_batch(batch), key))
   mark()
-  print(
-    json.dumps(
-      {part: [b - a for a, b in zip(*pair)] for part, pair in zip(PARTS, zip(marks, marks[1:]))}
-    )
-  )
+  taken = [[b - a for a, b in zip(*pair)] for pair in itertools.pairwise(marks)]
+  print(json.dumps(dict(zip(PARTS, taken))))
 
 
-def run_one(folder):
-  """What `measure` prints in a process of its own, with compiled programs kept in `folder`."""
+def run_one(folder: str) -> dict[str, list[float]]:
+  """What `measure` prints in its own process, with compiled programs kept in `folder`."""
+  line = machine.command('cold_start', [*sys.argv[1:], f'--started={time.time()}'])
   environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': folder}
-  line = [sys.executable, *sys.argv, f'--begun={time.time()}']
   done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True)
   if done.returncode:
     raise ValueError(f'a start ended with exit code {done.returncode}')
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def main():
-  if BEGUN.value:
+def main() -> int:
+  if STARTED.value:
     measure()
     return 0
   records = dict(first=[], again=[])
@@ -87,23 +88,19 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
       for name in records:
         records[name].append(run_one(folder))
-  # After the starts, which may need an accelerator for themselves.
+  # JAX starts here only now: the processes above may have needed the accelerator for themselves.
+  config = CONFIG.value
   print(
-    f'{CONFIG.value.data.name}, {CONFIG.value.method_name}, {REPEATS.value} repeats; {machine.line()}, '
-    f'Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}\n'
+    f'{config.data.name}, {config.method_name}, {REPEATS.value} repeats; {machine.line()}\n\n'
+    + machine.table('seconds', *(f'{name}, {clock}' for name in records for clock in CLOCKS))
   )
-  print(
-    '| seconds | first, by the clock | first, of the processor | again, by the clock | again, of the processor |\n|---|---|---|---|---|'
-  )
-  for part in (*PARTS, 'all'):
-    cells = []
-    for name in records:
-      for i in (0, 1):
-        values = [
-          sum(r[p][i] for p in (PARTS if part == 'all' else (part,))) for r in records[name]
-        ]
-        cells.append(f'{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})')
-    print(f'| {part} | {" | ".join(cells)} |')
+  for label, parts in (*((part, (part,)) for part in PARTS), ('all', PARTS)):
+    cells = (
+      machine.spread([sum(record[part][clock] for part in parts) for record in records[name]])
+      for name in records
+      for clock in range(len(CLOCKS))
+    )
+    print(machine.row(label, *cells))
   return 0
 
 

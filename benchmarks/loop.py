@@ -1,111 +1,112 @@
 """What the whole training loop costs over its bare step, and whether its memory grows.
 
-    python benchmarks/loop.py --steps=10000
+    python -m benchmarks.loop --steps=10000
 
-Trains a small VAE/GAN on the digits by train.train, with batches fed and curves logged as in any run, and pictures
-and a checkpoint at the end only. The same step on a fixed batch is timed before and after it. Prints ms per step of
-both, by the clock and of processor time (which tells more where the machine does other work, too), the difference in
-per cent (to be under 5), and the memory of the process over the run (to be flat within 1 % after the first tenth).
+Trains a small VAE/GAN on the digits as any run does, with batches fed and curves logged, but with
+pictures and a checkpoint at the end only; before and after, it times the same step on a fixed
+batch. Prints ms per step of both, by the clock and of processor time (which tells more on a busy
+machine), the difference in per cent (under 5 is good), and the memory of the process over the run
+(flat within 1 % after the first tenth is good).
 """
 
 import tempfile
-import time
+from typing import Any
 
 from absl import flags
+import jax
 import numpy as np
 
 from benchmarks import machine
-from vaegan_jax import command
+from benchmarks.stepper import Stepper
+from vaegan_jax import build, command, programs
+from vaegan_jax.configs import digits
+from vaegan_jax.runs import train
 
-STEPS = flags.DEFINE_integer('steps', 2000, 'Of training.', lower_bound=200)
+STEPS = flags.DEFINE_integer('steps', 2000, 'Training steps.', lower_bound=200)
 EVERY = flags.DEFINE_integer(
   'log_every_steps', 100, 'Steps between two lines of the log.', lower_bound=10
 )
-METHOD = flags.DEFINE_string('method', 'vae_gan', 'Of vaegan_jax.methods.')
-WIDTH = flags.DEFINE_float('width', 0.0625, 'Of the networks.')
+METHOD = flags.DEFINE_string('method', 'vae_gan', 'A name in vaegan_jax.methods.')
+WIDTH = flags.DEFINE_float('width', 0.0625, 'Factor on the published widths.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images in a batch.', lower_bound=1)
 ON_DEVICE = flags.DEFINE_bool('on_device', False, 'Keep the images on the devices.')
-EACH = flags.DEFINE_integer(
-  'steps_per_dispatch', 1, 'Steps handed to the devices at once.', lower_bound=1
+PER_DISPATCH = flags.DEFINE_integer(
+  'steps_per_dispatch', 1, 'Steps of one dispatch.', lower_bound=1
 )
 
 
-def config_of():
-  from vaegan_jax.configs import digits
-
+def config_of() -> Any:
+  """The config of the run."""
   config = digits.get_config(METHOD.value)
   config.batch_size, config.network.width = BATCH_SIZE.value, WIDTH.value
   config.steps = config.sample_every_steps = config.save_every_steps = STEPS.value
-  config.log_every_steps, config.steps_per_dispatch = EVERY.value, EACH.value
+  config.log_every_steps, config.steps_per_dispatch = EVERY.value, PER_DISPATCH.value
   config.data.on_device = ON_DEVICE.value
   return config
 
 
-def now():
-  """Seconds by the clock and of processor time."""
-  return np.array([time.perf_counter(), time.process_time()])
+class BareStep:
+  """A run's step on a fixed batch; a call returns its [wall, processor] ms, over EVERY steps."""
+
+  def __init__(self, config: Any):
+    dataset = build.dataset(config)
+    self.step = Stepper(config, build.about(config, dataset)['size'])
+    with programs.feed([config], dataset, 0, [self.step.program]) as batches:
+      self.step.batch = next(batches)[0][0]
+    self.run(2 * PER_DISPATCH.value)
+
+  def run(self, steps: int) -> np.ndarray:
+    start = machine.now()
+    for _ in range(0, steps, PER_DISPATCH.value):
+      self.step()
+    jax.block_until_ready(self.step.state)
+    return (machine.now() - start) / steps * 1e3
+
+  def __call__(self) -> np.ndarray:
+    return self.run(EVERY.value)
 
 
-def bare(config):
-  """Function that gives [wall, processor] ms of a step on a fixed batch, of EVERY steps one after the other."""
-  import contextlib
+class Log:
+  """Collects step, clocks and memory at each line that the run says."""
 
-  import jax
+  def __init__(self):
+    self.steps, self.clocks, self.memory = [], [], []
 
-  from vaegan_jax import build
-
-  dataset = build.dataset(config)
-  size = build.about(config, dataset)['size']
-  phases, key = build.phases(config, size), jax.random.key(0)
-  parallel = phases[-1].parallel
-  state = [parallel.put_state(build.init(config, size, phases)(key))]
-  with contextlib.closing(build.feed(config, dataset, 0, parallel)) as batches:
-    batch = next(batches)
-
-  def run(steps=EVERY.value):
-    begun = now()
-    for _ in range(0, steps, EACH.value):
-      state[0], _ = parallel.step(state[0], batch, key)
-    jax.block_until_ready(state[0])
-    return (now() - begun) / steps * 1e3
-
-  run(2 * EACH.value)
-  return run
+  def __call__(self, text: str) -> None:
+    if text.startswith('step '):
+      self.steps.append(int(text.split()[1].split('/')[0]))
+      self.clocks.append(machine.now())
+      self.memory.append(machine.resident_mib())
 
 
-def main():
-  from vaegan_jax.runs import train
-
+def main() -> int:
   command.keep_compiled_programs()
   config = config_of()
   print(
-    f'{METHOD.value}, digits, width {WIDTH.value:g}, batches of {BATCH_SIZE.value}, {STEPS.value} steps, '
-    f'{EACH.value} a dispatch, images on the {"devices" if ON_DEVICE.value else "host"}; {machine.line()}'
+    f'{METHOD.value}, digits, width {WIDTH.value:g}, batches of {BATCH_SIZE.value}, {STEPS.value} '
+    f'steps, {PER_DISPATCH.value} per dispatch, images on the '
+    f'{"devices" if ON_DEVICE.value else "host"}; {machine.line()}'
   )
-  step, seen = bare(config), []
-
-  def note(text):
-    if text.startswith('step '):
-      seen.append((int(text.split()[1].split('/')[0]), now(), machine.resident_mib()))
-
+  step, log = BareStep(config), Log()
   before = [step() for _ in range(5)]
   with tempfile.TemporaryDirectory() as folder:
-    train.train(config, folder, say=note)
+    train.train(config, folder, say=log)
   after = [step() for _ in range(5)]
-  steps, at, memory = map(np.array, zip(*seen))
-  each = (np.diff(at, axis=0) / np.diff(steps)[:, None] * 1e3)[
-    1:
-  ]  # the first stretch holds the warming up
+  each = np.diff(log.clocks, axis=0) / np.diff(log.steps)[:, None] * 1e3
+  each = each[1:]  # the first stretch includes the warm-up
   for i, what in enumerate(('by the clock', 'of processor time')):
     alone = np.array(before + after)[:, i]
     print(
-      f'  ms per step {what}: alone {machine.spread(alone, ".2f")}, in the loop {machine.spread(each[:, i], ".2f")}: '
+      f'  ms per step {what}: alone {machine.spread(alone, ".2f")}, '
+      f'in the loop {machine.spread(each[:, i], ".2f")}: '
       f'{100 * (np.median(each[:, i]) / np.median(alone) - 1):+.1f} %'
     )
-  warm = memory[steps >= STEPS.value // 10]
+  late = np.array(log.steps) >= STEPS.value // 10
+  first, memory = np.array(log.steps)[late][0], np.array(log.memory)[late]
   print(
-    f'  memory after {steps[steps >= STEPS.value // 10][0]} steps {warm[0]:.1f} MiB, at the end {warm[-1]:.1f} MiB '
-    f'({100 * (warm[-1] / warm[0] - 1):+.2f} %), between {warm.min():.1f} and {warm.max():.1f}'
+    f'  memory after {first} steps {memory[0]:.1f} MiB, at the end {memory[-1]:.1f} MiB '
+    f'({100 * (memory[-1] / memory[0] - 1):+.2f} %), '
+    f'between {memory.min():.1f} and {memory.max():.1f}'
   )
   return 0
 

@@ -1,15 +1,18 @@
-"""Whether the work of a device stays the same when there are more of them, and what they tell each other.
+"""Whether a device's work stays the same on more devices, and what the devices communicate.
 
-    python benchmarks/scaling.py
-    python benchmarks/scaling.py --method=cvae_gan --width=0.25 --devices=1,2,4,8
+    python -m benchmarks.scaling
+    python -m benchmarks.scaling --method=cvae_gan --width=0.25 --devices=1,2,4,8
 
-The devices are virtual ones of this machine's CPU, so that counts (FLOPs, collectives, bytes) say what many real
-devices would do, and seconds only what sharing the same cores costs. Three tables, for jit over a mesh and for pmap:
-- the same images per device on more and more devices: FLOPs of a device, all-reduces of the compiled step and their
-  bytes; once more as two processes on one machine that find each other by jax.distributed, mesh only;
-- the same images in all on more and more devices: seconds by the clock and of the processor, per step;
+The devices are virtual ones of this machine's CPU: counts (FLOPs, collectives, bytes) hold for as
+many real devices, while seconds only show what sharing the same cores costs. Three tables, for jit
+over a mesh and for pmap:
+- the same images per device on more and more devices: FLOPs of a device, all-reduces of the
+  compiled step and their bytes; once more as two processes on one machine that find each other by
+  jax.distributed (mesh only);
+- the same images in all on more and more devices: seconds per step, wall and processor;
 - more and more images on one device: seconds per image.
-Larsen's or Bao's networks at --image_size. Each row is a process of its own; compiled programs are kept as in training.
+Larsen's or Bao's networks at --image_size. Each row is its own process; compiled programs are kept
+as in training.
 """
 
 import json
@@ -19,112 +22,100 @@ import re
 import socket
 import statistics
 import subprocess
-import sys
-import time
+from typing import Any, NamedTuple
 
 from absl import flags
+import jax
 
 from benchmarks import machine
+from benchmarks.stepper import Stepper, colour_config, random_batch
 from vaegan_jax import command
 
-os.environ['JAX_PLATFORMS'] = (
-  'cpu'  # of the processes that are started, and of what machine.line() tells
-)
-
-METHOD = flags.DEFINE_string('method', 'vae_gan', 'Of methods.METHODS.')
+METHOD = flags.DEFINE_string('method', 'vae_gan', 'A name in methods.METHODS.')
 IMAGE_SIZE = flags.DEFINE_integer('image_size', 64, 'Pixels: 16, 32, 64 or 128.')
 WIDTH = flags.DEFINE_float('width', 0.25, 'Factor on the published widths.')
 DEVICES = flags.DEFINE_list('devices', ['1', '2', '4', '8'], 'Numbers of devices.')
 PER_DEVICE = flags.DEFINE_integer(
-  'per_device', 8, 'Images of a device, for the first table.', lower_bound=1
+  'per_device', 8, 'Images per device, in the first table.', lower_bound=1
 )
-TOTAL = flags.DEFINE_integer('total', 64, 'Images of a step, for the second table.', lower_bound=1)
+TOTAL = flags.DEFINE_integer('total', 64, 'Images per step, in the second table.', lower_bound=1)
 BATCH_SIZES = flags.DEFINE_list(
-  'batch_sizes', ['32', '64', '128', '256'], 'Images of a step, for the third table.'
+  'batch_sizes', ['32', '64', '128', '256'], 'Images per step, in the third table.'
 )
 STEPS = flags.DEFINE_integer(
-  'steps', 5, 'Timed in a measurement, which is their median; 0: only compiled.', lower_bound=0
+  'steps', 5, 'Steps timed in a measurement, which is their median; 0 compiles only.', lower_bound=0
 )
 ONE = flags.DEFINE_string(
   'one', '', 'For the processes that this script starts: one measurement, as JSON.'
 )
 
+MODES = ('mesh', 'pmap')
 BYTES = dict(pred=1, s8=1, u8=1, bf16=2, f16=2, f32=4, s32=4, u32=4, f64=8, s64=8, u64=8)
 
 
-def all_reduces(text):
-  """(number, bytes) of the all-reduces in the text of a compiled program."""
+class AllReduces(NamedTuple):
+  """All-reduces of a compiled program."""
+
+  count: int
+  bytes: int
+
+
+def all_reduces(text: str) -> AllReduces:
+  """The AllReduces in the text of a compiled program, or in one line of it."""
   found = re.findall(r'= (.+?) all-reduce(?:-start)?\(', text)
-  size = lambda kind, shape: BYTES[kind] * math.prod(map(int, filter(None, shape.split(','))))
-  return len(found), sum(
-    size(*array) for shapes in found for array in re.findall(r'(\w+)\[([\d,]*)\]', shapes)
+  arrays = [array for shapes in found for array in re.findall(r'(\w+)\[([\d,]*)\]', shapes)]
+  sizes = (
+    BYTES[kind] * math.prod(map(int, filter(None, dims.split(',')))) for kind, dims in arrays
   )
+  return AllReduces(len(found), sum(sizes))
 
 
-def measure(mode, batch_size, steps, processes=1, index=0, port=0):
+def measure(
+  mode: str,
+  batch_size: int,
+  steps: int,
+  devices: int,
+  processes: int = 1,
+  index: int = 0,
+  port: int = 0,
+) -> None:
   """Prints one measurement as JSON; of several processes, the first one does."""
-  import jax
-  import numpy as np
-
-  from vaegan_jax import build
-  from vaegan_jax.configs import base
-
+  jax.config.update('jax_num_cpu_devices', devices // processes)
   if processes > 1:
     jax.distributed.initialize(f'localhost:{port}', processes, index)
   command.keep_compiled_programs()
-  config = base.get_config(METHOD.value)
-  config.data.image_size, config.data.channels = IMAGE_SIZE.value, 3
-  config.network.width, config.batch_size, config.parallel = WIDTH.value, batch_size, mode
+  config = colour_config(METHOD.value, IMAGE_SIZE.value, WIDTH.value)
+  config.batch_size, config.parallel = batch_size, mode
   classes = 10 if config.data.condition == 'label' else 0
-  phases = build.phases(config.lock(), classes)
-  on, key, rng = phases[-1].parallel, jax.random.key(0), np.random.default_rng(index)
-  state = on.put_state(build.init(config, classes, phases)(key))
-  own = batch_size // processes
-  batch = dict(x=rng.integers(0, 256, (own, *[IMAGE_SIZE.value] * 2, 3), np.uint8))
-  batch = on.put_batch(
-    {**batch, 'c': rng.integers(0, classes, own, np.int32)} if classes else batch
-  )
-  compiled = on.step.lower(state, batch, key).compile()
-  walls, cpus = [], []
-  for _ in range(
-    steps + 2 if steps else 0
-  ):  # two to warm up: pmap takes its own results otherwise than what it began with
-    wall, cpu = time.perf_counter(), time.process_time()
-    state, terms = jax.block_until_ready(on.step(state, batch, key))
-    walls.append(time.perf_counter() - wall)
-    cpus.append(time.process_time() - cpu)
-  number, size = all_reduces(compiled.as_text())
+  step = Stepper(config.lock(), classes)
+  batch = random_batch(batch_size // processes, IMAGE_SIZE.value, classes, seed=index)
+  step.batch = step.parallel.put_batch(batch)
+  compiled = step.compile()
+  # Two to warm up: pmap lays its results out differently from its first inputs.
+  taken = machine.timed(step, warmup=2, count=steps) if steps else None
+  count, size = all_reduces(compiled.as_text())
   if index == 0:
-    print(
-      json.dumps(
-        dict(
-          gflops=compiled.cost_analysis()['flops'] / 1e9,
-          all_reduces=number,
-          mib=size / 2**20,
-          seconds=statistics.median(walls[2:]) if steps else None,
-          cpu_seconds=statistics.median(cpus[2:]) if steps else None,
-        )
-      )
+    record = dict(
+      gflops=compiled.cost_analysis()['flops'] / 1e9,
+      all_reduces=count,
+      mib=size / 2**20,
+      seconds=statistics.median(taken.wall) if taken else None,
+      cpu_seconds=statistics.median(taken.cpu) if taken else None,
     )
+    print(json.dumps(record))
 
 
-def run_one(devices, mode='mesh', processes=1, **settings):
-  """The dict that a measurement on so many devices prints, spread over `processes`."""
-  flag = f' --xla_force_host_platform_device_count={devices // processes}'
-  environment = {**os.environ, 'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') + flag}
+def run_one(devices: int, mode: str = 'mesh', processes: int = 1, **settings: Any) -> dict:
+  """The record that a measurement on `devices`, spread over `processes`, prints."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
-  line = [sys.executable, __file__] + [
-    f'--{f}={flags.FLAGS[f].value}' for f in ('method', 'image_size', 'width')
-  ]
+  settings |= dict(mode=mode, devices=devices, processes=processes, port=port)
+  network = [f'--{f}={flags.FLAGS[f].value}' for f in ('method', 'image_size', 'width')]
   started = [
     subprocess.Popen(
-      [
-        *line,
-        '--one=' + json.dumps(dict(settings, mode=mode, processes=processes, index=i, port=port)),
-      ],
-      env=environment,
+      machine.command('scaling', [*network, f'--one={json.dumps(dict(settings, index=i))}']),
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
       stdout=subprocess.PIPE,
       text=True,
     )
@@ -132,56 +123,60 @@ def run_one(devices, mode='mesh', processes=1, **settings):
   ]
   outputs = [process.communicate()[0] for process in started]
   records = [text for text in outputs[0].splitlines() if text.startswith('{')]
-  if any(process.returncode for process in started) or not records:
-    raise ValueError(
-      f'{mode} on {devices} devices of {processes} process(es): exit codes {[p.returncode for p in started]}'
-    )
+  codes = [process.returncode for process in started]
+  if any(codes) or not records:
+    raise ValueError(f'{mode} on {devices} devices, {processes} process(es): exit codes {codes}')
   return json.loads(records[-1])
 
 
-def main():
+def same_per_device(counts: list[int]) -> None:
+  """Prints the first table."""
+  columns = ('devices', 'GFLOP per device', 'all-reduces', 'their MiB')
+  print(machine.table(f'{PER_DEVICE.value} images per device', *columns))
+  rows = [(mode, n, 1) for mode in MODES for n in counts]
+  rows += [('mesh', n, 2) for n in counts if n % 2 == 0][:1]
+  for mode, n, processes in rows:
+    steps = 0 if processes == 1 else STEPS.value
+    r = run_one(n, mode, processes, batch_size=PER_DEVICE.value * n, steps=steps)
+    name = mode if processes == 1 else f'{mode}, {processes} processes'
+    cells = f'{r["gflops"]:.3f}', r['all_reduces'], f'{r["mib"]:.2f}'
+    print(machine.row(name, n, *cells), flush=True)
+
+
+def same_in_all(counts: list[int]) -> None:
+  """Prints the second table."""
+  columns = ('devices', 'seconds per step', 'processor seconds')
+  print('\n' + machine.table(f'{TOTAL.value} images in all', *columns))
+  for mode in MODES:
+    for n in counts:
+      r = run_one(n, mode, batch_size=TOTAL.value, steps=STEPS.value)
+      print(machine.row(mode, n, f'{r["seconds"]:.3f}', f'{r["cpu_seconds"]:.3f}'), flush=True)
+
+
+def one_device() -> None:
+  """Prints the third table."""
+  columns = ('seconds per step', 'ms per image', 'processor ms per image')
+  print('\n' + machine.table('images on one device', *columns))
+  for size in map(int, BATCH_SIZES.value):
+    r = run_one(1, batch_size=size, steps=STEPS.value)
+    each = (f'{1e3 * r[k] / size:.2f}' for k in ('seconds', 'cpu_seconds'))
+    print(machine.row(size, f'{r["seconds"]:.3f}', *each), flush=True)
+
+
+def main() -> int:
+  jax.config.update('jax_platforms', 'cpu')
   if ONE.value:
     measure(**json.loads(ONE.value))
     return 0
   counts = list(map(int, DEVICES.value))
   print(
-    f'{METHOD.value}, {IMAGE_SIZE.value}x{IMAGE_SIZE.value}, width {WIDTH.value:g}; {machine.line()}, '
-    f'load average {os.getloadavg()[0]:.1f}\n'
+    f'{METHOD.value}, {IMAGE_SIZE.value}x{IMAGE_SIZE.value}, width {WIDTH.value:g}; '
+    f'{machine.line()}\n'
   )
-  print(
-    f'| {PER_DEVICE.value} images per device | devices | GFLOP per device | all-reduces | their MiB |\n|---|---|---|---|---|'
-  )
-  many = [(mode, n, 1) for mode in ('mesh', 'pmap') for n in counts] + [
-    ('mesh', n, 2) for n in counts if n % 2 == 0
-  ][:1]
-  for mode, n, processes in many:
-    r = run_one(
-      n,
-      mode,
-      processes,
-      batch_size=PER_DEVICE.value * n,
-      steps=0 if processes == 1 else STEPS.value,
-    )
-    name = mode if processes == 1 else f'{mode}, {processes} processes'
-    print(f'| {name} | {n} | {r["gflops"]:.3f} | {r["all_reduces"]} | {r["mib"]:.2f} |', flush=True)
-  if not STEPS.value:
-    return 0
-  print(
-    f'\n| {TOTAL.value} images in all | devices | seconds per step | processor seconds |\n|---|---|---|---|'
-  )
-  for mode in ('mesh', 'pmap'):
-    for n in counts:
-      r = run_one(n, mode, batch_size=TOTAL.value, steps=STEPS.value)
-      print(f'| {mode} | {n} | {r["seconds"]:.3f} | {r["cpu_seconds"]:.3f} |', flush=True)
-  print(
-    '\n| images on one device | seconds per step | ms per image | processor ms per image |\n|---|---|---|---|'
-  )
-  for size in map(int, BATCH_SIZES.value):
-    r = run_one(1, batch_size=size, steps=STEPS.value)
-    print(
-      f'| {size} | {r["seconds"]:.3f} | {1e3 * r["seconds"] / size:.2f} | {1e3 * r["cpu_seconds"] / size:.2f} |',
-      flush=True,
-    )
+  same_per_device(counts)
+  if STEPS.value:
+    same_in_all(counts)
+    one_device()
   return 0
 
 

@@ -1,81 +1,138 @@
-"""Compiles a step for TPUs that are not here: what its cores tell each other, and the memory that it takes.
+"""Compiles a step for TPUs that are not attached: what cores communicate, and a core's memory.
 
-    python benchmarks/tpu.py --methods=vae_gan,cvae_gan --topology=v5e:2x4
+    python -m benchmarks.tpu --methods=vae_gan,cvae_gan --topology=v5e:2x4
 
-XLA's compiler for TPUs comes with the package libtpu (pip install libtpu, in an environment of its own) and needs no
-TPU. Prints, of each method at 64x64 with published widths, jit over a mesh of the whole topology: all-reduces of
-gradients (those that carry a megabyte or more) and of batch norm, with their bytes; memory of a core; FLOPs per image.
-Nothing is run. From these counts, and from the speeds of a core, of a link and of a hop that the flags assume, a second
-table: how long a step communicates and computes on more and more cores, nothing overlapping, the cores in one ring
-or in a square torus.
+XLA's compiler for TPUs comes with the package libtpu (pip install libtpu, in a separate
+environment) and needs no TPU. For each method, at 64x64 with published widths and jit over a mesh
+of the whole topology, it prints the all-reduces of gradients (those of a megabyte or more) and of
+batch norm, with their bytes; a core's memory; FLOPs per image. Nothing runs.
+
+A second table extrapolates from these counts and from the speeds of a core, a link and a hop that
+the flags assume: how long a step communicates and computes on more and more cores, with no overlap,
+on a ring or a square torus.
 """
 
+from collections.abc import Iterator, Sequence
 import os
 import time
+from typing import Any, NamedTuple
 from unittest import mock
 
 from absl import flags
+import jax
+from jax.experimental import topologies
+import numpy as np
 
-from benchmarks import scaling
-from vaegan_jax import command, settings
+from benchmarks import machine, scaling
+from benchmarks.stepper import colour_config
+from vaegan_jax import build, command, parallel, settings
 from vaegan_jax.step import init_state
 
-METHODS = flags.DEFINE_list('methods', ['vae_gan', 'cvae_gan'], 'Of methods.METHODS.')
+METHODS = flags.DEFINE_list('methods', ['vae_gan', 'cvae_gan'], 'Names in methods.METHODS.')
 TOPOLOGY = flags.DEFINE_string(
   'topology', 'v5e:2x4', 'Kind of TPU and its chips, such as v5e:2x4 or v4:2x2x2.'
 )
 DTYPE = flags.DEFINE_enum('dtype', 'bfloat16', ['float32', 'bfloat16'], 'Of the arithmetic.')
-CORES = flags.DEFINE_list('cores', ['8', '64', '512'], 'Of the second table.')
+CORES = flags.DEFINE_list('cores', ['8', '64', '512'], 'Rows of the second table.')
 FLOPS = flags.DEFINE_float(
-  'flops', 30e12, 'FLOP/s that a core reaches: half of what a TPU v3 core has in bfloat16.'
+  'flops', 30e12, 'FLOP/s of a core: half of the peak of a TPU v3 core in bfloat16.'
 )
 LINK = flags.DEFINE_float(
   'link', 40e9, 'bytes/s between neighbours: half of one link of a v3, as recalled.'
 )
 HOP = flags.DEFINE_float('hop', 1e-6, 'Seconds of latency from a core to its neighbour.')
-PER_CORE = flags.DEFINE_integer('per_core', 64, 'Images of a core.', lower_bound=1)
+PER_CORE = flags.DEFINE_integer('per_core', 64, 'Images per core.', lower_bound=1)
+
+COUNTED = (
+  'method',
+  'all-reduces of gradients',
+  'their MB',
+  'of batch norm',
+  'their MB',
+  'state of a core, MiB',
+  'temporary, MiB',
+  'GFLOP per image',
+  'seconds to compile',
+)
+EXTRAPOLATED = (
+  'method',
+  'cores',
+  'MB sent by each',
+  'bandwidth, ms',
+  'latency, ms: ring, torus',
+  'compute, ms',
+  'communication over compute: ring, torus',
+)
 
 
-def compiled(method, cores):
+class Counts(NamedTuple):
+  """What one step does on one core."""
+
+  bytes: float  # in all-reduces
+  all_reduces: int
+  flops: float
+
+
+def compiled(method: str, cores: Sequence[Any]) -> Any:
   """The step of a method, compiled for these cores."""
-  import jax
-  import numpy as np
-
-  from vaegan_jax import build, parallel
-  from vaegan_jax.configs import base
-
-  config = base.get_config(method)
-  config.data.image_size, config.data.channels, config.dtype = 64, 3, DTYPE.value
+  config = colour_config(method, 64)
+  config.dtype = DTYPE.value
   classes = 10 if config.data.condition == 'label' else 0
   table = settings.method(config.lock())
   transformations = build.optimizers(config, list(table), build.rates(config))
   model, step = build.step_of(config, classes, table, (), transformations)
+  examples = build.examples(config, classes)
   state = jax.eval_shape(
-    lambda key: init_state(
-      model, transformations, key, *build.examples(config, classes), config.network.latent_size
-    ),
+    lambda key: init_state(model, transformations, key, *examples, config.network.latent_size),
     jax.random.key(0),
   )
   count = PER_CORE.value * len(cores)
   batch = dict(x=jax.ShapeDtypeStruct((count, 64, 64, 3), np.uint8))
   batch |= dict(c=jax.ShapeDtypeStruct((count,), np.int32)) if classes else {}
-  return (
-    parallel.over_mesh(step, cores)
-    .step.lower(state, batch, jax.eval_shape(lambda: jax.random.key(0)))
-    .compile()
+  on_mesh = parallel.OverMesh(step, cores)
+  return on_mesh.step.lower(state, batch, jax.eval_shape(lambda: jax.random.key(0))).compile()
+
+
+def counted(method: str, cores: Sequence[Any]) -> Counts:
+  """The Counts of a method's step; prints its row of the first table."""
+  start = time.monotonic()
+  with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
+    program = compiled(method, cores)
+  by_line = map(scaling.all_reduces, program.as_text().splitlines())
+  sizes = [found.bytes / 1e6 for found in by_line if found.count]
+  large, small = [s for s in sizes if s >= 1], [s for s in sizes if s < 1]
+  memory, flops = program.memory_analysis(), program.cost_analysis()['flops']
+  cells = (
+    len(large),
+    f'{sum(large):.1f}',
+    len(small),
+    f'{sum(small):.2f}',
+    f'{memory.argument_size_in_bytes / 2**20:.0f}',
+    f'{memory.temp_size_in_bytes / 2**20:.0f}',
+    f'{flops / PER_CORE.value / 1e9:.2f}',
+    f'{time.monotonic() - start:.0f}',
   )
+  print(machine.row(method, *cells), flush=True)
+  return Counts(sum(sizes) * 1e6, len(sizes), flops)
 
 
-def main():
+def times(cores: int, counts: Counts) -> Iterator[str]:
+  """Yields the cells of `cores` that do their all-reduces one after another."""
+  sent, compute = 2 * (cores - 1) / cores * counts.bytes, counts.flops / FLOPS.value
+  hops = (2 * (cores - 1), 4 * (cores**0.5 - 1))
+  ring, torus = (n * counts.all_reduces * HOP.value for n in hops)
+  yield f'{sent / 1e6:.0f}'
+  yield f'{1e3 * sent / LINK.value:.1f}'
+  yield f'{1e3 * ring:.1f}, {1e3 * torus:.1f}'
+  yield f'{1e3 * compute:.1f}'
+  yield ', '.join(f'{(sent / LINK.value + latency) / compute:.2f}' for latency in (ring, torus))
+
+
+def main() -> int:
+  jax.config.update('jax_platforms', 'cpu')
   os.environ.update(
-    JAX_PLATFORMS='cpu',
-    TPU_SKIP_MDS_QUERY='1',
-    TPU_WORKER_HOSTNAMES='localhost',
-    TPU_ACCELERATOR_TYPE='v5litepod-8',
+    TPU_SKIP_MDS_QUERY='1', TPU_WORKER_HOSTNAMES='localhost', TPU_ACCELERATOR_TYPE='v5litepod-8'
   )
-  import jax
-  from jax.experimental import topologies
-
   try:
     cores = topologies.get_topology_desc(platform='tpu', topology_name=TOPOLOGY.value).devices
   except Exception as e:
@@ -83,48 +140,15 @@ def main():
       f'--topology={TOPOLOGY.value}: {" ".join(str(e).split())[:200]} (is libtpu installed?)'
     ) from e
   print(
-    f'{len(cores)} x {cores[0].device_kind}, {PER_CORE.value} images per core, {DTYPE.value}, JAX {jax.__version__}\n\n'
-    '| method | all-reduces of gradients | their MB | of batch norm | their MB | state of a core, MiB | temporary, MiB '
-    '| GFLOP per image | seconds to compile |\n|---|---|---|---|---|---|---|---|---|'
+    f'{len(cores)} x {cores[0].device_kind}, {PER_CORE.value} images per core, {DTYPE.value}, '
+    f'JAX {jax.__version__}\n\n{machine.table(*COUNTED)}'
   )
-  counted = {}
-  for method in METHODS.value:
-    begun = time.monotonic()
-    with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
-      program = compiled(method, cores)
-    sizes = [
-      size / 1e6
-      for number, size in map(scaling.all_reduces, program.as_text().splitlines())
-      if number
-    ]
-    large, small = [s for s in sizes if s >= 1], [s for s in sizes if s < 1]
-    memory = program.memory_analysis()
-    print(
-      f'| {method} | {len(large)} | {sum(large):.1f} | {len(small)} | {sum(small):.2f} | {memory.argument_size_in_bytes / 2**20:.0f} | '
-      f'{memory.temp_size_in_bytes / 2**20:.0f} | {program.cost_analysis()["flops"] / PER_CORE.value / 1e9:.2f} | '
-      f'{time.monotonic() - begun:.0f} |',
-      flush=True,
-    )
-    counted[method] = sum(sizes) * 1e6, len(sizes), program.cost_analysis()['flops']
-  print(
-    '\n| method | cores | MB sent by each | bandwidth, ms | latency, ms: ring, torus | compute, ms | communication over compute: ring, '
-    'torus |\n|---|---|---|---|---|---|---|'
-  )
-  for method, (size, number, flops) in counted.items():
+  counts = {method: counted(method, cores) for method in METHODS.value}
+  print('\n' + machine.table(*EXTRAPOLATED))
+  for method, of_method in counts.items():
     for n in map(int, CORES.value):
-      print(f'| {method} | {n} | ' + ' | '.join(times(n, size, number, flops)) + ' |')
+      print(machine.row(method, n, *times(n, of_method)))
   return 0
-
-
-def times(n, size, number, flops):
-  """Yields the cells of n cores that all-reduce `size` bytes in `number` operations, one after the other."""
-  sent, compute = 2 * (n - 1) / n * size, flops / FLOPS.value
-  ring, torus = (hops * number * HOP.value for hops in (2 * (n - 1), 4 * (n**0.5 - 1)))
-  yield f'{sent / 1e6:.0f}'
-  yield f'{1e3 * sent / LINK.value:.1f}'
-  yield f'{1e3 * ring:.1f}, {1e3 * torus:.1f}'
-  yield f'{1e3 * compute:.1f}'
-  yield ', '.join(f'{(sent / LINK.value + latency) / compute:.2f}' for latency in (ring, torus))
 
 
 if __name__ == '__main__':

@@ -104,9 +104,9 @@ def test_command_line(arguments, words):
     ('data.split', 'trainn', 'train, test'),
     ('data.path', 'x', 'folder'),
     ('accumulate', 0, 'more than 0'),
-    ('accumulate', 2, 'batch_size=8 is no multiple of the 8 devices times'),
+    ('accumulate', 2, 'batch_size=8 is not a multiple of the 8 devices times'),
     ('steps_per_dispatch', 0, 'more than 0'),
-    ('steps_per_dispatch', 9, 'no multiple of --config.steps_per_dispatch=9'),
+    ('steps_per_dispatch', 9, 'not a multiple of --config.steps_per_dispatch=9'),
     ('steps_per_dispatch', 25, 'a CPU compiles each of these steps separately'),
   ],
 )
@@ -156,7 +156,7 @@ def test_rows_are_checked_against_the_losses_there_are():
   config = digits()
   with config.unlocked():
     config.method.decoder = dict(pixel=1.0)
-  with pytest.raises(ValueError, match="'decoder', which is no network"):
+  with pytest.raises(ValueError, match="'decoder', which is not a network"):
     build.check(config)
   config = digits()
   with config.unlocked():

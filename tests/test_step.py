@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 from vaegan_jax import methods, optim, parallel, routing
-from vaegan_jax.model import judge, losses_of, make
+from vaegan_jax.model import SEES, judge, losses_of, make
 from vaegan_jax.routing import Inputs, column_groups, gradients
 from vaegan_jax.step import as_condition, as_float, draw, shuffled, train_step, uniform_classes
 
@@ -407,3 +407,13 @@ def test_parts_of_a_sharded_batch_stay_on_their_devices(mode):
   for k, v in terms.items():
     np.testing.assert_allclose(other_terms[k], v, rtol=1e-4, atol=1e-5, err_msg=k)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), other, state)
+
+
+def test_a_loss_that_nothing_computes_is_an_error(monkeypatch):
+  """One that is in SEES and in a row, but not in judge, must not train without it."""
+  monkeypatch.setitem(SEES, 'forgotten', dict(discriminator='r'))
+  table = {**methods.GAN, 'discriminator': dict(methods.GAN['discriminator'], forgotten=1.0)}
+  model = tiny.model(table)
+  state = tiny.state(model, table, False)
+  with pytest.raises(ValueError, match=r'forgotten is in SEES of model.py, but neither judge'):
+    gradients(model, table, state, Inputs(*inputs(False)))

@@ -220,7 +220,7 @@ def test_several_steps_in_a_dispatch_keep_to_what_is_due(cache, tmp_path):
   )
   assert (
     done.returncode == 2
-    and 'is at step 12, which is no multiple of --config.steps_per_dispatch=5' in done.stderr
+    and 'is at step 12, which is not a multiple of --config.steps_per_dispatch=5' in done.stderr
   )
 
 

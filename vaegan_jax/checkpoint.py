@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from concurrent import futures
 import hashlib
 import json
-import logging
 import os
 import pathlib
 import shutil
@@ -134,31 +133,6 @@ def save(
   done = writer.submit(commit)
   writer.shutdown(wait=False)
   return done
-
-
-def newest(workdir: str | os.PathLike, *, strict: bool = False) -> int | None:
-  """The newest step whose checkpoint is intact, or None if there is no checkpoint.
-
-  A damaged checkpoint is named in a warning and skipped; set_aside() renames it later.
-
-  Raises:
-    ValueError: the newest is damaged and `strict` is set, or all are damaged: a run never starts
-      over in their place.
-  """
-  found = steps(workdir)
-  for step in reversed(found):
-    wrong = damage(workdir, step)
-    if not wrong:
-      return step
-    if strict:
-      raise ValueError(f'checkpoint {step} is damaged: {wrong}; {intact_steps(workdir, step)}')
-    logging.warning('checkpoint %d is damaged and skipped: %s', step, wrong)
-  if found:
-    raise ValueError(
-      f'every checkpoint in {workdir} is damaged; restore the folder from a backup, '
-      'or start in another --workdir'
-    )
-  return None
 
 
 def set_aside(workdir: str | os.PathLike, after: int) -> None:

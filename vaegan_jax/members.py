@@ -16,7 +16,9 @@ from vaegan_jax.parallel import AXIS, Devices, OverMesh, OverPmap, compiler_opti
 
 
 class InTurn:
-  """Members that take turns on one program. All methods take and give lists, one entry per member.
+  """Members that run one after another on one program.
+
+  All methods take and give lists, one entry per member.
 
   A CPU runs convolutions of N members side by side as grouped ones, which XLA does slowly: turns
   are faster there (benchmarks/population.py).

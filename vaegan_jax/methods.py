@@ -3,8 +3,8 @@
 A row reads: this network descends the gradient of this weighted sum of losses. An empty cell never
 reaches the network: in VAE_GAN the encoder's row has no `real` and no `fake_*`, so L_GAN does not
 reach the encoder. A network without a row is frozen. model.py defines the losses; all are sums over
-pixels, features and latents and means over the batch, and gamma and the lambdas mean nothing under
-any other reduction.
+pixels, features and latents and means over the batch, and gamma and the lambdas assume this
+reduction.
 
 Signs: `real`, `fake_recon` and `fake_prior` are the discriminator's binary cross-entropies, which
 it minimises; their sum is -L_GAN of Larsen et al., Eq. 10 (the paper prints L_GAN with both signs;
@@ -12,7 +12,7 @@ the authors' code descends the cross-entropy). `fool_*` are the generator's non-
 """
 
 # fmt: off
-GAMMA = 1e-5  # weight of L_llike against L_GAN: the authors' code at arXiv v2; the paper has none
+GAMMA = 1e-5  # weight of L_llike against L_GAN: the authors' code at arXiv v2; the paper gives none
 LAMBDA_KL, LAMBDA_PAIR, LAMBDA_MATCH = 3., 1., 1e-3  # lambda 1; 2; 3 and 4 of Bao et al.
 
 # --- Larsen et al. 2016, Algorithm 1 and the baselines of its section 4.

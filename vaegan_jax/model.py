@@ -6,9 +6,9 @@ The papers' letters, used in this file alone:
   z_p  sample of the prior N(0, I)      c_p  condition drawn for it
   x_p  decoding of z_p, c_p
 
-The images x_f and x_p are the waist of the graph: `make` goes from parameters of the makers
-(encoder, generator) to them, `judge` from them to the losses, through the critics (discriminator,
-classifier). routing.py differentiates the two halves one after the other.
+The images x_f and x_p are the waist of the graph, the only link between its two halves: `make` goes
+from parameters of the makers (encoder, generator) to them, `judge` from them to the losses, through
+the critics (discriminator, classifier). routing.py differentiates the two halves one after the other.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,8 +23,8 @@ from vaegan_jax.losses import softmax_cross_entropy
 MAKERS = ('encoder', 'generator')
 CRITICS = ('discriminator', 'classifier')
 
-# What each loss looks at, by network: r(eal) x, f: x_f, p: x_p. From the losses of a method this
-# gives its networks, and the images that each critic sees.
+# For each loss, the images that each network processes: r(eal) x, f: x_f, p: x_p. From the losses
+# of a method this gives its networks, and the images that each critic sees.
 # fmt: off
 SEES = dict(
     kl             = dict(encoder='r'),
@@ -42,7 +42,8 @@ SEES = dict(
     classify_prior = dict(classifier='p'),
     feature_c      = dict(classifier='rf'),
     match_c        = dict(classifier='rp'))
-# Losses that keep moving averages of features (centres), and the critic whose features they are.
+# Losses that keep moving averages of features (centres), and the critic whose features they are:
+# one centre for the discriminator, one per class for the classifier.
 CENTRES = dict(match_d='discriminator', match_c='classifier')
 # The critic's loss on real images, on fakes, and the maker's non-saturating loss on fakes.
 ADVERSARIAL = dict(
@@ -91,7 +92,8 @@ def can_train(loss: str, network: str) -> bool:
 
   A critic's loss on real images reaches the makers only through joint batch norm.
   """
-  return network in SEES[loss] if network in CRITICS or loss == 'kl' else True
+  own = network in CRITICS or 'encoder' in SEES[loss]
+  return network in SEES[loss] if own else True
 
 
 def seen_by(network: str, names: Iterable[str]) -> str:
@@ -207,8 +209,6 @@ def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: ja
       feature_c=lambda: losses.gaussian_nll(                                 # L_G
           class_feature['f'], target(class_feature['r'])),
       match_c=lambda: matched('match_c', class_feature, c, c_p, model.match_c_decay))   # L_GC
-  if missing := [name for name in model.losses if name not in terms and name != 'kl']:
-    raise KeyError(f'{missing[0]} is in SEES, but judge does not compute it: add a line there')
   terms = {name: terms[name]() for name in model.losses if name in terms}
   return terms, (moved, centres, {k: v.mean() for k, v in logits.items()})
 # fmt: on

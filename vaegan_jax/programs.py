@@ -19,6 +19,8 @@ from vaegan_jax.parallel import PARALLEL
 from vaegan_jax.routing import of_member
 from vaegan_jax.step import TrainState, init_state
 
+ENCODER_LOSSES = tuple(loss for loss, seen in SEES.items() if 'encoder' in seen)
+
 
 class Program(NamedTuple):
   """One compiled step and the members of the run that it trains."""
@@ -107,7 +109,7 @@ def program_key(config: ConfigDict, index: int) -> tuple:
   return (
     tuple(seen_by(critic, names) for critic in CRITICS),
     fakes(names),
-    frozenset({'kl', *CENTRES, *optim.GATED} & set(names)),
+    frozenset({*ENCODER_LOSSES, *CENTRES, *optim.GATED} & set(names)),
     tuple((network, network in MAKERS and fakes(row)) for network, row in sorted(table.items())),
     tuple(network for network, rate in build.rates(config).items() if rate),
   )

@@ -7,10 +7,12 @@ after the other:
 
 1. Columns of the table that are proportional form a Group. Each group is pulled back through the
    critics once, down to the images; all networks share the result.
-2. Each maker then pulls back its own weighted sum of image gradients.
+2. Each maker then pulls back its own weighted sum of image gradients, and keeps only its own part
+   of the result.
 
-An empty cell cuts a gradient: L_GAN does not reach the encoder of VAE/GAN because the encoder's row
-has no `real` and no `fake_*`, so its sum of image gradients leaves that group out.
+An empty cell cuts a gradient. L_GAN does not reach the encoder of VAE/GAN, because the encoder's
+row has no `real` and no `fake_*`: its sum of image gradients leaves that group out. The generator's
+sum contains the group, and its pullback runs on through z into the encoder; that part is discarded.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +45,7 @@ class Backward(NamedTuple):
 
 
 class Group(NamedTuple):
-  """Columns of the table that are proportional: network n weighs them share[n] * weights."""
+  """Columns of the table that are proportional: network n has the coefficients share * weights."""
 
   share: dict[str, Any]  # {network: factor}
   weights: dict[str, Any]  # {loss: weight}
@@ -83,6 +85,11 @@ def gradients(
     second_half, critics, fakes, has_aux=True
   )
 
+  if missing := set(model.losses) - {*maker_terms, *critic_terms}:
+    raise ValueError(
+      f'{min(missing)} is in SEES of model.py, but neither judge nor make computes it: '
+      'add a line there'
+    )
   weighted = {network: [] for network in method}  # {network: [(weight, gradient)]}
   groups = []
   for share, weights in of_member(critic_groups(model, method, critic_terms, member), member):
@@ -96,7 +103,7 @@ def gradients(
   prior = of_member({k: w for k, w in method.get('encoder', {}).items() if np.any(w)}, member)
   trained = [network for network in method if network in makers]
   for share, image_grads in maker_groups(model, trained, groups, fakes):
-    # pull_makers is linear: the encoder's own losses are divided by the share that multiplies all.
+    # The share multiplies the whole pullback below, so the encoder's own losses are divided by it.
     own = {k: prior[k] / share['encoder'] for k in prior} if 'encoder' in share else {}
     (pulled,) = pull_makers((image_grads, cotangents(maker_terms, own)))
     for network, part in share.items():
@@ -209,12 +216,12 @@ def images_reached(model: Model, names: Iterable[str]) -> set[str]:
 def maker_groups(
   model: Model, trained: Sequence[str], groups: Sequence[ImageGradients], fakes: Mapping
 ) -> list[ImageGradients]:
-  """What to pull through the makers, each entry once; the cheaper of two ways.
+  """The image gradients to pull back, one pass per entry: the cheaper of two ways.
 
   `groups` themselves, if the encoder has one and no fake is in two: that pullback serves encoder
   and generator at once (VAE, CVAE; VAE/GAN as released, normalised apart). Otherwise the sum of the
-  groups for each network of `trained`. Members of a population always take the sum: their share may
-  be 0, and the encoder's own losses could not be divided by it.
+  groups for each network of `trained`. Members of a population always take the sum, because
+  a share may be 0 and `kl` is divided by it.
   """
   joint = model.joint_makers and len(fakes) > 1
   touched = [k for _, images in groups for k, v in images.items() if joint or not is_nothing(v)]

@@ -1,6 +1,6 @@
 """Settings: the fields of a config, their bounds, and the fields in which runs may differ.
 
-This file and build.py are the only ones of the library that read a ConfigDict.
+Below runs/, only this file, build.py and programs.py read a config (tests/test_layers.py).
 """
 
 import ast
@@ -252,14 +252,15 @@ def check_division(config: ConfigDict) -> None:
   parts, count, dispatch = config.accumulate, jax.device_count(), config.steps_per_dispatch
   if config.batch_size % (parts * count):
     raise ValueError(
-      f'--config.batch_size={config.batch_size} is no multiple of the {count} devices'
+      f'--config.batch_size={config.batch_size} is not a multiple of the {count} devices'
       + (f' times --config.accumulate={parts}' if parts > 1 else '')
     )
   values = dict(fields(config))
   for path in ('steps', 'first.steps', 'log_every_steps', 'sample_every_steps', 'save_every_steps'):
     if values[path] % dispatch:
       raise ValueError(
-        f'--config.{path}={values[path]} is no multiple of --config.steps_per_dispatch={dispatch}'
+        f'--config.{path}={values[path]} is not a multiple of '
+        f'--config.steps_per_dispatch={dispatch}'
       )
   if dispatch > LARGEST_UNROLL and jax.default_backend() == 'cpu':
     raise ValueError(
@@ -273,7 +274,7 @@ def check_method(prefix: str, table: Table, condition: str) -> None:
   for network, row in table.items():
     if network not in MAKERS + CRITICS:
       raise ValueError(
-        f'config.{prefix} has a row for {network!r}, which is no network: use '
+        f'config.{prefix} has a row for {network!r}, which is not a network: use '
         f'{", ".join(MAKERS + CRITICS)}'
       )
     for loss in row:

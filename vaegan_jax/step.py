@@ -20,7 +20,7 @@ Terms = dict[str, jax.Array]  # {name: mean over the batch}
 
 @struct.dataclass
 class TrainState:
-  """All that a run resumes from; each field but step, skipped and centres is a dict by network."""
+  """Everything needed to resume; each field but step, skipped and centres is a dict by network."""
 
   step: jax.Array  # int32 []: steps done
   skipped: jax.Array  # int32 []: steps in a row that changed nothing, as they were not finite
@@ -109,7 +109,7 @@ def init_state(
         lambda v, critic=critic: model.networks[critic].apply(v, *inputs[critic], train=False),
         variables,
       )
-      classes = 1 if loss == 'match_d' else c.shape[1]
+      classes = c.shape[1] if critic == 'classifier' else 1
       centres[loss] = losses.init_centres(classes, features.shape[1])
   opt_state = {name: optimizer.init(params[name]) for name, optimizer in optimizers.items()}
   ema = jax.tree.map(jnp.copy, averaged(params, stats))
@@ -146,8 +146,8 @@ def train_step(
   All gradients are taken at the same parameters. The batch is dict(x=[B, H, W, C] uint8 or float in
   [-1, 1], c=[B] classes, [B, A] attributes, or absent); `key` is the run's, and the step folds its
   number in. A step whose gradients or new parameters are not all finite changes nothing but the
-  counters `step` and `skipped`. Under pmap the model has an axis_name, and this function averages
-  the gradients, nothing else does.
+  counters `step` and `skipped`. Under pmap the model has an axis_name; gradients are averaged here
+  and nowhere else.
 
   Args:
     method: {network: {loss: weight}}, see methods.py. A weight may be an array [N], one for each

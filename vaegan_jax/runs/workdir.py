@@ -115,8 +115,8 @@ def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool =
         f'{member.workdir} is at step {newest} already: set --config.steps to that or more'
       )
   ahead = [name for name, steps in saved.items() if steps]
-  # A kill during the first save leaves some members with one checkpoint; anything else is no
-  # accident.
+  # A kill during the first save leaves some members with one checkpoint; in any other state the
+  # folders were mixed up.
   accident = known_members(workdir) == list(saved) and all(len(saved[n]) == 1 for n in ahead)
   if not step and ahead and not accident:
     raise ValueError(
@@ -168,7 +168,7 @@ def check_resumable(member: Member, start: int) -> None:
     check_same(config, then, f'checkpoint {start} of {workdir} is')
   for name in ('samples', 'reconstructions', 'tensorboard', checkpoint.FOLDER):
     if (workdir / name).exists() and not (workdir / name).is_dir():
-      raise ValueError(f'{workdir / name} is no folder: move it away, or give another workdir')
+      raise ValueError(f'{workdir / name} is not a folder: move it away, or give another workdir')
   # One finished save without a manifest is a save that was killed; several have lost theirs.
   if not start and len(list(folder.glob('*/commit_success.txt'))) > 1:
     raise ValueError(
@@ -177,7 +177,7 @@ def check_resumable(member: Member, start: int) -> None:
     )
   if start % config.steps_per_dispatch:
     raise ValueError(
-      f'{workdir} is at step {start}, which is no multiple of --config.steps_per_dispatch='
+      f'{workdir} is at step {start}, which is not a multiple of --config.steps_per_dispatch='
       f'{config.steps_per_dispatch}: set that to a divisor of {start}, such as 1'
     )
 
