@@ -5,6 +5,8 @@ method as its argument: --config=configs/digits.py:cvae_gan. The command line ca
 e.g. --config.steps=1000 or, for an ablation, --config.method.generator.match_c=0.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from vaegan_jax import methods
@@ -36,23 +38,7 @@ def get_config(method: str) -> ConfigDict:
         method=methods.METHODS.get(first, {}),
         steps=0,  # out of `steps`
       ),
-      data=dict(
-        name='digits',  # see vaegan_jax/data
-        path='',  # of a folder or zip of images, for name=folder
-        label_table='',  # .csv or .json of its labels, if it has an unusual name
-        data_dir='',  # of TFDS; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
-        cache_dir='',  # of decoded images; empty: $XDG_CACHE_HOME/vaegan_jax/data
-        download=False,  # whether TFDS may download the set
-        split='train',
-        held_out='',  # split to reconstruct in pictures; empty: the training images
-        image_size=16,  # pixels: 16, 32, 64 or 128
-        channels=1,  # 1 grey, 3 colour
-        condition='label' if conditional else 'none',  # none, label, or attributes
-        attributes=(),  # names of those to use; empty: all of the set
-        flip=False,  # mirror half of the images
-        augment='none',  # none, or larsen: shifts, turns and colours of that code, see augment.py
-        on_device=False,  # keep all images in each device's memory, as uint8
-      ),
+      data=data_defaults(conditional),
       network=dict(
         name='bao' if conditional else 'larsen',  # bao or larsen
         latent_size=64,  # Z
@@ -68,19 +54,7 @@ def get_config(method: str) -> ConfigDict:
       prior_condition='uniform',  # of prior samples: uniform classes, or shuffled from the batch
       match_d_decay=0.0,  # per step, of the feature mean of L_GD; 0: the batch's own mean
       match_c_decay=0.9,  # per step, of the class centres of L_GC
-      optimizer=dict(
-        name='adam' if conditional else 'rmsprop',  # adam, rmsprop, or sgd
-        learning_rate=2e-4 if conditional else 3e-4,
-        factor=dict(encoder=1.0, generator=1.0, discriminator=1.0, classifier=1.0),  # on the rate
-        schedule='constant',  # constant, cosine, or larsen (its code's annealing)
-        end=1e-6,  # learning rate at the end of cosine and larsen
-        b1=0.5,  # adam
-        b2=0.999,  # adam
-        decay=0.9,  # rmsprop
-        eps=1e-8,
-        weight_decay=0.0,  # added to kernels' gradients as weight_decay * kernel
-        clip_norm=0.0,  # largest gradient norm of a network; 0: any
-      ),
+      optimizer=optimizer_defaults(conditional),
       # In nats: holds generator or discriminator if one is too far ahead, as Larsen et al.'s code.
       gate=dict(on=False, equilibrium=0.68, margin=0.35),
       log_every_steps=100,
@@ -88,6 +62,44 @@ def get_config(method: str) -> ConfigDict:
       save_every_steps=1000,
       keep_checkpoints=3,
     )
+  )
+
+
+def data_defaults(conditional: bool) -> dict[str, Any]:
+  """The fields config.data.*"""
+  return dict(
+    name='digits',  # see vaegan_jax/data
+    path='',  # of a folder or zip of images, for name=folder
+    label_table='',  # .csv or .json of its labels, if it has an unusual name
+    data_dir='',  # of TFDS; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    cache_dir='',  # of decoded images; empty: $XDG_CACHE_HOME/vaegan_jax/data
+    download=False,  # whether TFDS may download the set
+    split='train',
+    held_out='',  # split to reconstruct in pictures; empty: the training images
+    image_size=16,  # pixels: 16, 32, 64 or 128
+    channels=1,  # 1 grey, 3 colour
+    condition='label' if conditional else 'none',  # none, label, or attributes
+    attributes=(),  # names of those to use; empty: all of the set
+    flip=False,  # mirror half of the images
+    augment='none',  # none, or larsen: shifts, turns and colours of that code, see augment.py
+    on_device=False,  # keep all images in each device's memory, as uint8
+  )
+
+
+def optimizer_defaults(conditional: bool) -> dict[str, Any]:
+  """The fields config.optimizer.*"""
+  return dict(
+    name='adam' if conditional else 'rmsprop',  # adam, rmsprop, or sgd
+    learning_rate=2e-4 if conditional else 3e-4,
+    factor=dict(encoder=1.0, generator=1.0, discriminator=1.0, classifier=1.0),  # on the rate
+    schedule='constant',  # constant, cosine, or larsen (its code's annealing)
+    end=1e-6,  # learning rate at the end of cosine and larsen
+    b1=0.5,  # adam
+    b2=0.999,  # adam
+    decay=0.9,  # rmsprop
+    eps=1e-8,
+    weight_decay=0.0,  # added to kernels' gradients as weight_decay * kernel
+    clip_norm=0.0,  # largest gradient norm of a network; 0: any
   )
 
 
