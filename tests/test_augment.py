@@ -1,4 +1,4 @@
-"""Augmentation: nothing at noise zero, and each of its numbers moves what it is named for."""
+"""Augmentation: zero noise changes nothing, and each deviation changes what its name says."""
 
 import jax
 import jax.numpy as jnp
@@ -28,25 +28,25 @@ def test_noise_zero_changes_nothing(channels):
   np.testing.assert_allclose(augment.larsen(x, jnp.zeros((2, augment.DRAWS))), x, atol=1e-5)
 
 
-def test_a_shift_is_in_pixels_at_64_and_draws_borders_out():
+def test_a_shift_is_in_pixels_at_64_and_extends_edges():
   x = pictures(size=32)  # where 4 pixels at 64 are 2
-  down = augment.moved(x, only(0, 4), **{**OFF, 'shift': 4.0})
+  down = augment.warped(x, only(0, 4), **{**OFF, 'shift': 4.0})
   np.testing.assert_allclose(down[:, :-2], x[:, 2:], atol=1e-5)
   np.testing.assert_allclose(down[:, -2:], jnp.repeat(x[:, -1:], 2, 1), atol=1e-5)
-  right = augment.moved(x, only(1, 4, -1.0), **{**OFF, 'shift': 4.0})
+  right = augment.warped(x, only(1, 4, -1.0), **{**OFF, 'shift': 4.0})
   np.testing.assert_allclose(right[:, :, 2:], x[:, :, :-2], atol=1e-5)
 
 
 def test_a_quarter_turn_and_a_scale_of_two():
   x = pictures(size=8)
   np.testing.assert_allclose(
-    augment.moved(x, only(3, 4), **{**OFF, 'rotation': np.pi / 2}),
+    augment.warped(x, only(3, 4), **{**OFF, 'rotation': np.pi / 2}),
     np.rot90(x, 1, (1, 2)),
     atol=1e-5,
   )
   smooth = jnp.broadcast_to(jnp.linspace(-1, 1, 9)[:, None, None], (2, 9, 9, 1))
   np.testing.assert_allclose(
-    augment.moved(smooth, only(2, 4), **{**OFF, 'scale': np.log(2.0)}), smooth / 2, atol=1e-5
+    augment.warped(smooth, only(2, 4), **{**OFF, 'scale': np.log(2.0)}), smooth / 2, atol=1e-5
   )
 
 
@@ -66,15 +66,15 @@ def test_colours():
   assert float(jnp.abs(hue - x * 0.1).max()) > 0.05
 
 
-def test_a_step_augments_each_image_by_numbers_of_its_own():
+def test_a_step_augments_each_image_with_its_own_noise():
   same = jnp.repeat(pictures(1), 4, 0)
   x, _ = draw(Draws(2, augment=augment.larsen), jax.random.key(0), same, None)
   assert x.shape == same.shape and float(jnp.abs(x).max()) <= 1.0
   assert all(float(jnp.abs(x[i] - x[j]).max()) > 0.01 for i in range(4) for j in range(i))
 
 
-def test_black_a_little_under_the_range_stays_black():
-  """As interpolation leaves it; a negative number to a broken power is NaN."""
+def test_black_slightly_below_the_range_stays_black():
+  """Interpolation leaves it there; a negative number to a fractional power is NaN."""
   x = jnp.full((2, 16, 16, 1), -1.0 - 1e-6)
   augmented = augment.recoloured(x, jnp.ones((2, 3)), gamma=0.05, contrast=0.05, hue=0.01)
   np.testing.assert_allclose(augmented, -1.0, atol=1e-5)

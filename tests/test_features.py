@@ -1,4 +1,4 @@
-"""Feature networks: what they learn, that they are kept and restored whole, and what they refuse."""
+"""Feature networks: what they learn, how they are saved and restored, and what they refuse."""
 
 import collections
 import io
@@ -120,7 +120,7 @@ def test_classifier_refuses_images_of_another_size(judge):
     judge.features(GREY)
 
 
-# --- Files of weights, written as PyTorch writes them
+# --- Weight files, written as PyTorch writes them
 
 
 class FloatStorage:
@@ -235,7 +235,7 @@ def test_efficientnet_needs_its_package(monkeypatch):
 
 
 def normed(state, conv, norm, shape):
-  """Adds a convolution, OIHW, and its batch norm to a state_dict, all of it arbitrary."""
+  """Adds an arbitrary OIHW convolution and its batch norm to a state_dict."""
   rng = np.random.default_rng(len(state))
   state[f'{conv}.weight'] = rng.normal(size=shape, scale=(2.0 / np.prod(shape[1:])) ** 0.5).astype(
     np.float32
@@ -260,7 +260,7 @@ def efficientnet_state():
 
 
 def parameters(weights, last):
-  """Number of parameters but those of the last layer, a scale and a bias a channel included."""
+  """Number of parameters without the last layer, with a scale and a bias per channel."""
   return sum(
     kernel.size + 2 * bias.size for name, (kernel, bias) in weights.items() if name != last
   )
@@ -294,70 +294,46 @@ def test_depthwise_is_a_grouped_convolution(size, kernel, stride):
   np.testing.assert_allclose(efficientnet._depthwise(x, w, b, stride), want, rtol=1e-4, atol=1e-5)
 
 
+# fmt: off
 def inception_kernels():
-  """(layer, height, width, channels in, channels out) of the network of 2015."""
+  """Yields (layer, height, width, channels in, channels out) of the network of 2015."""
   for name, k, i, o in (
-    ('1a_3x3', 3, 3, 32),
-    ('2a_3x3', 3, 32, 32),
-    ('2b_3x3', 3, 32, 64),
-    ('3b_1x1', 1, 64, 80),
+    ('1a_3x3', 3, 3, 32), ('2a_3x3', 3, 32, 32), ('2b_3x3', 3, 32, 64), ('3b_1x1', 1, 64, 80),
     ('4a_3x3', 3, 80, 192),
   ):
     yield f'Conv2d_{name}', k, k, i, o
-  for block, i, pool in (('5b', 192, 32), ('5c', 256, 64), ('5d', 288, 64)):
+  for block, c, pool in (('5b', 192, 32), ('5c', 256, 64), ('5d', 288, 64)):
     for name, k, i, o in (
-      ('1x1', 1, i, 64),
-      ('5x5_1', 1, i, 48),
-      ('5x5_2', 5, 48, 64),
-      ('3x3dbl_1', 1, i, 64),
-      ('3x3dbl_2', 3, 64, 96),
-      ('3x3dbl_3', 3, 96, 96),
-      ('_pool', 1, i, pool),
+      ('1x1', 1, c, 64), ('5x5_1', 1, c, 48), ('5x5_2', 5, 48, 64), ('3x3dbl_1', 1, c, 64),
+      ('3x3dbl_2', 3, 64, 96), ('3x3dbl_3', 3, 96, 96), ('_pool', 1, c, pool),
     ):
       yield f'Mixed_{block}.branch{name}', k, k, i, o
   for name, k, i, o in (
-    ('3x3', 3, 288, 384),
-    ('3x3dbl_1', 1, 288, 64),
-    ('3x3dbl_2', 3, 64, 96),
+    ('3x3', 3, 288, 384), ('3x3dbl_1', 1, 288, 64), ('3x3dbl_2', 3, 64, 96),
     ('3x3dbl_3', 3, 96, 96),
   ):
     yield f'Mixed_6a.branch{name}', k, k, i, o
   for block, c in (('6b', 128), ('6c', 160), ('6d', 160), ('6e', 192)):
     for name, h, w, i, o in (
-      ('1x1', 1, 1, 768, 192),
-      ('7x7_1', 1, 1, 768, c),
-      ('7x7_2', 1, 7, c, c),
-      ('7x7_3', 7, 1, c, 192),
-      ('7x7dbl_1', 1, 1, 768, c),
-      ('7x7dbl_2', 7, 1, c, c),
-      ('7x7dbl_3', 1, 7, c, c),
-      ('7x7dbl_4', 7, 1, c, c),
-      ('7x7dbl_5', 1, 7, c, 192),
+      ('1x1', 1, 1, 768, 192), ('7x7_1', 1, 1, 768, c), ('7x7_2', 1, 7, c, c),
+      ('7x7_3', 7, 1, c, 192), ('7x7dbl_1', 1, 1, 768, c), ('7x7dbl_2', 7, 1, c, c),
+      ('7x7dbl_3', 1, 7, c, c), ('7x7dbl_4', 7, 1, c, c), ('7x7dbl_5', 1, 7, c, 192),
       ('_pool', 1, 1, 768, 192),
     ):
       yield f'Mixed_{block}.branch{name}', h, w, i, o
   for name, h, w, i, o in (
-    ('3x3_1', 1, 1, 768, 192),
-    ('3x3_2', 3, 3, 192, 320),
-    ('7x7x3_1', 1, 1, 768, 192),
-    ('7x7x3_2', 1, 7, 192, 192),
-    ('7x7x3_3', 7, 1, 192, 192),
-    ('7x7x3_4', 3, 3, 192, 192),
+    ('3x3_1', 1, 1, 768, 192), ('3x3_2', 3, 3, 192, 320), ('7x7x3_1', 1, 1, 768, 192),
+    ('7x7x3_2', 1, 7, 192, 192), ('7x7x3_3', 7, 1, 192, 192), ('7x7x3_4', 3, 3, 192, 192),
   ):
     yield f'Mixed_7a.branch{name}', h, w, i, o
   for block, c in (('7b', 1280), ('7c', 2048)):
     for name, h, w, i, o in (
-      ('1x1', 1, 1, c, 320),
-      ('3x3_1', 1, 1, c, 384),
-      ('3x3_2a', 1, 3, 384, 384),
-      ('3x3_2b', 3, 1, 384, 384),
-      ('3x3dbl_1', 1, 1, c, 448),
-      ('3x3dbl_2', 3, 3, 448, 384),
-      ('3x3dbl_3a', 1, 3, 384, 384),
-      ('3x3dbl_3b', 3, 1, 384, 384),
-      ('_pool', 1, 1, c, 192),
+      ('1x1', 1, 1, c, 320), ('3x3_1', 1, 1, c, 384), ('3x3_2a', 1, 3, 384, 384),
+      ('3x3_2b', 3, 1, 384, 384), ('3x3dbl_1', 1, 1, c, 448), ('3x3dbl_2', 3, 3, 448, 384),
+      ('3x3dbl_3a', 1, 3, 384, 384), ('3x3dbl_3b', 3, 1, 384, 384), ('_pool', 1, 1, c, 192),
     ):
       yield f'Mixed_{block}.branch{name}', h, w, i, o
+# fmt: on
 
 
 @pytest.fixture(scope='module')
@@ -420,7 +396,7 @@ def test_inception_resizes_from_the_corner():
   np.testing.assert_array_equal(inception._resized(same), same)
 
 
-def test_inception_pools_leave_the_padding_out():
+def test_inception_pools_ignore_the_padding():
   x = -1.0 - np.arange(16.0, dtype=np.float32).reshape(1, 4, 4, 1)
   pools = inception._mean_pool, inception._max_pool_same
   mean, largest = (np.asarray(pool(x))[0, ..., 0] for pool in pools)
@@ -432,7 +408,7 @@ def test_inception_names_what_it_was_given(tmp_path):
   with pytest.raises(ValueError, match='there is no file .*pt_inception-2015-12-05'):
     inception.load(tmp_path / 'none.pth')
   (tmp_path / 'wrong.pth').write_bytes(b'no weights')
-  with pytest.raises(ValueError, match='no file of PyTorch weights'):
+  with pytest.raises(ValueError, match='not a file of PyTorch weights'):
     inception.load(tmp_path / 'wrong.pth')
 
 

@@ -93,38 +93,7 @@ def compiled(name):
   return jax.jit(run)
 
 
-def test_public_names_are_frozen():
-  assert losses.__all__ == [
-    'LOGVAR_RANGE',
-    'gaussian_kl',
-    'gaussian_kl_per_dim',
-    'gaussian_nll',
-    'bernoulli_nll',
-    'laplace_nll',
-    'mean_feature_matching',
-    'class_mean_feature_matching',
-    'init_centres',
-    'bce_real',
-    'bce_fake',
-    'bce_fool',
-    'hinge_real',
-    'hinge_fake',
-    'hinge_fool',
-    'least_squares_real',
-    'least_squares_fake',
-    'least_squares_fool',
-    'wasserstein_real',
-    'wasserstein_fake',
-    'wasserstein_fool',
-    'relativistic_discriminator',
-    'relativistic_generator',
-    'softmax_cross_entropy',
-    'softmax_cross_entropy_with_labels',
-    'sigmoid_cross_entropy',
-    'r1',
-    'r2',
-    'gradient_penalty',
-  ]
+def test_all_names_every_public_function_and_each_is_tested_and_sourced():
   functions = {
     name
     for name, value in vars(losses).items()
@@ -144,17 +113,15 @@ def test_doctests():
 
 def test_import_brings_jax_alone():
   code = """if True:
-    import sys, jax, jax.numpy, time
-    before, start = set(sys.modules), time.process_time()
+    import sys, jax, jax.numpy
+    before = set(sys.modules)
     from vaegan_jax import losses
-    print(time.process_time() - start)
     print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))
     print(*sorted({'flax', 'optax', 'tensorflow', 'torch', 'orbax'} & set(sys.modules)))"""
   out = subprocess.run(
     [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
   ).stdout.split('\n')
-  assert float(out[0]) <= 0.5
-  assert out[1] == 'vaegan_jax' and out[2] == ''
+  assert out[0] == 'vaegan_jax' and out[1] == ''
 
 
 # --- Values
@@ -310,12 +277,13 @@ def test_gradients_agree_with_differences(name):
   if name.startswith('hinge') or name == 'laplace_nll':  # away from the corners
     inputs = [3.0 * np.sign(x) + 0.1 * i for i, x in enumerate(inputs)]
   gradients = compiled(name)(1.0, *inputs)[1]
+
+  def at(i, step):
+    moved = [*inputs[:i], inputs[i] + step, *inputs[i + 1 :]]
+    return np.asarray(compiled(name)(1.0, *moved)[0], np.float64).sum()
+
   for i, direction in enumerate(arrays_of(name, 2)):
-    at = lambda step: np.asarray(
-      compiled(name)(1.0, *inputs[:i], inputs[i] + step * direction, *inputs[i + 1 :])[0],
-      np.float64,
-    ).sum()
-    numeric = (at(1e-2) - at(-1e-2)) / 2e-2
+    numeric = (at(i, 1e-2 * direction) - at(i, -1e-2 * direction)) / 2e-2
     np.testing.assert_allclose(np.vdot(gradients[i], direction), numeric, 1e-2, 1e-2)
 
 
@@ -432,15 +400,7 @@ WRONG_SHAPES = [  # (call, what the message must say)
   (lambda: losses.gaussian_kl(f(4, 3), f(4, 2)), 'logvar (4, 2) mean (4, 3)'),
   (lambda: losses.gaussian_kl(f(4, 3), f(4, 1)), 'logvar (4, 1) mean (4, 3)'),
   (lambda: losses.gaussian_kl(f(4, 3), f(1, 3)), 'logvar (1, 3) mean (4, 3)'),
-  (
-    lambda: losses.gaussian_kl(
-      f(4, 3),
-      f(
-        3,
-      ),
-    ),
-    'logvar (3,) mean (4, 3)',
-  ),
+  (lambda: losses.gaussian_kl(f(4, 3), f(3)), 'logvar (3,) mean (4, 3)'),
   (lambda: losses.gaussian_kl(f(3), f(3)), 'mean (3,) logvar [B, ...]'),
   (lambda: losses.gaussian_kl(f(4, 3), f(4, 3), free_bits=f(3)), 'free_bits (3,)'),
   (lambda: losses.gaussian_kl_per_dim(f(4, 3), f(4, 1)), 'logvar (4, 1) mean (4, 3)'),

@@ -1,4 +1,4 @@
-"""Metrics against closed forms, their invariances, and what they refuse."""
+"""Metrics against closed forms, their invariances, and their errors."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +13,8 @@ IMAGES = RNG.integers(0, 256, (4, 16, 20, 3)).astype(np.uint8)
 
 
 def test_frechet_distance_of_two_gaussians():
-  a, b = (
-    np.array([1.0, 4.0, 9.0]),
-    np.array([4.0, 1.0, 0.0]),
-  )  # commuting covariances, one of them singular
+  # Commuting covariances, one of them singular.
+  a, b = np.array([1.0, 4.0, 9.0]), np.array([4.0, 1.0, 0.0])
   turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
   got = metrics.frechet_distance_of_gaussians(
     np.zeros(3), turn @ np.diag(a) @ turn.T, np.array([0.0, 3.0, 0.0]), turn @ np.diag(b) @ turn.T
@@ -38,7 +36,7 @@ def test_frechet_distance_of_fewer_images_than_features():
   few = RNG.normal(size=(5, 40))
   both = np.concatenate([few, np.zeros((5, 40))], 1), np.concatenate([np.zeros((5, 40)), few], 1)
   assert metrics.frechet_distance(few, few.copy()) < 1e-10
-  # Orthogonal supports: nothing in common, so that both traces remain.
+  # Orthogonal supports: the cross term is zero, so both traces remain.
   want = np.square(both[0].mean(0) - both[1].mean(0)).sum() + 2.0 * few.var(0, ddof=1).sum()
   assert metrics.frechet_distance(*both) == pytest.approx(want, rel=1e-10)
 
@@ -47,7 +45,7 @@ def test_stats_of_batches_are_those_of_the_whole_far_from_zero():
   far, stats = REAL + 1e6, None
   for part in np.array_split(far, 7):
     stats = metrics.merge_stats(stats, metrics.feature_stats(part))
-  assert stats.count == 300
+  assert stats.num_examples == 300
   np.testing.assert_allclose(stats.covariance, np.cov(REAL.T), rtol=1e-6, atol=1e-8)
   assert metrics.frechet_distance_of_stats(stats, metrics.feature_stats(far)) < 1e-6
 
@@ -73,26 +71,26 @@ def test_precision_recall_and_density_coverage_by_hand():
   real = np.array([[0.0], [1.0], [2.0], [10.0]])  # radii for k = 1: 1, 1, 1, 8
   fake = np.array([[0.5], [2.5], [100.0]])  # radii: 2, 2, 97.5
   assert metrics.precision_recall(real, fake, k=1) == (2 / 3, 1.0)
-  # .5 lies in two balls, 2.5 in those of 2 and 10.
+  # 0.5 lies in two balls, 2.5 in those of 2 and 10.
   assert metrics.density_coverage(real, fake, k=1) == (4 / 3, 1.0)
   assert metrics.density_coverage(real, fake[2:], k=1) == (0.0, 0.0)
 
 
 def test_neighbours_of_a_set_with_itself_and_of_duplicates():
-  for points in (REAL, np.repeat(REAL[:4] * 1e3, 5, 0)):  # of the duplicates all radii are 0
+  for points in (REAL, np.repeat(REAL[:4] * 1e3, 5, 0)):  # all radii of duplicates are 0
     assert metrics.precision_recall(points, points.copy()) == (1.0, 1.0)
     assert metrics.density_coverage(points, points.copy(), k=4).coverage == 1.0
 
 
 def test_neighbours_do_not_depend_on_blocks_shift_or_scale(monkeypatch):
   want = metrics.precision_recall(REAL, FAKE) + metrics.density_coverage(REAL, FAKE)
-  assert 0.0 < min(want) and min(want[:2]) < 1.0
+  assert min(want) > 0.0 and min(want[:2]) < 1.0
   monkeypatch.setattr(distances, 'ENTRIES', 1000)
   assert metrics.precision_recall(8.0 * REAL + 1e3, 8.0 * FAKE + 1e3) == want[:2]
   assert metrics.density_coverage(8.0 * REAL + 1e3, 8.0 * FAKE + 1e3) == want[2:]
 
 
-def test_inception_score_of_sure_and_of_ignorant_classifiers():
+def test_inception_score_of_certain_and_of_uniform_classifiers():
   sure = np.eye(10)[np.arange(1000) // 100]  # sorted by class
   assert metrics.inception_score(sure, splits=1) == pytest.approx((10.0, 0.0))
   assert metrics.inception_score(sure)[0] > 9.0  # shuffled before it is split
@@ -177,9 +175,8 @@ def test_gradient_energy_of_a_ramp_and_of_a_blurred_image():
 
 
 def test_active_units_and_kl():
-  mean = np.stack(
-    [np.tile([-0.2, 0.2], 50), np.tile([-0.05, 0.05], 50)], 1
-  )  # variances .04 and .0025
+  # Variances 0.04 and 0.0025.
+  mean = np.stack([np.tile([-0.2, 0.2], 50), np.tile([-0.05, 0.05], 50)], 1)
   assert metrics.active_units(mean) == 1 and metrics.active_units(mean, threshold=1e-3) == 2
   logvar = RNG.normal(size=(100, 2))
   want = losses.gaussian_kl_per_dim(jnp.float32(mean), jnp.float32(logvar)).mean(0)

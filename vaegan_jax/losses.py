@@ -9,22 +9,22 @@ Conventions, settled here once:
   bce_real(D(x)), bce_fake(D(x_f)) and bce_fake(D(x_p)) is -L_GAN. The saturating (minimax) loss of
   the generator is -bce_fake: weight -1 in its row.
 - Logits, never probabilities; log-variances, never standard deviations. Units are nats.
-- Maths and results are float32 whatever the input's float dtype. Values and gradients are finite
-  for logits and log-variances in [-1e4, 1e4].
-- Gradients reach every argument; where one is held constant the docstring says so.
-- Batch-level losses take `axis_name`, the mapped axis of pmap or shard_map(check_vma=False): the
-  value is that of the global batch, and the mean over devices (pmean) of the per-device gradients
-  is the gradient of the global loss. Under jit with sharded arrays it stays None.
-- Nothing is broadcast. Errors of every function: ValueError for shapes that do not fit, naming the
-  arguments and their shapes; TypeError for integers, booleans or lists in place of float arrays.
+- Results are float32, computed in float32, whatever the input's float dtype. Values and gradients
+  are finite for logits and log-variances in [-1e4, 1e4].
+- Gradients reach every argument unless the docstring says that one is held constant.
+- Batch-level losses take `axis_name`, the mapped axis of pmap or shard_map(check_vma=False). They
+  return the value of the global batch, and the mean over devices (pmean) of the per-device
+  gradients is the gradient of the global loss. Under jit with sharded arrays leave it None.
+- Nothing is broadcast. Every function raises ValueError for shapes that do not fit, naming the
+  arguments and their shapes, and TypeError for anything but float arrays.
 
 Sources: Larsen et al. 2016 (arXiv 1512.09300; equations as in its v2) and Bao et al. 2017 (arXiv
-1703.10155; the numbers of its equations, and the bodies of Eqs. 7 and 8, are recalled), with the
-notation x real image, x_f its reconstruction, x_p a prior sample, f_D and f_C features of the
-discriminator and the classifier. Equation numbers of other papers are not given.
+1703.10155; its equation numbers, and the bodies of Eqs. 7 and 8, are recalled). Notation: x real
+image, x_f its reconstruction, x_p a prior sample, f_D and f_C features of the discriminator and the
+classifier. Other papers are cited without equation numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 from jax import Array, lax
@@ -47,14 +47,14 @@ __all__ = [
 ]
 # fmt: on
 
-# Where exp(logvar) is exact; whoever samples clips logvar to it, gaussian_kl_per_dim leads back.
+# Where exp(logvar) is exact. Samplers clip logvar to it; gaussian_kl_per_dim leads back into it.
 LOGVAR_RANGE = (-30.0, 20.0)
 
 
-def _checked(**arguments) -> list[Array]:
-  """The arrays of name=(array, axes[, kind]), floats as float32; nothing fits by broadcasting.
+def _checked(**arguments: tuple) -> list[Array]:
+  """The arrays of name=(array, axes[, kind]), floats as float32; nothing is broadcast.
 
-  The same letter in `axes` is the same length in all arguments, and the same `...` the same axes.
+  A letter in `axes` stands for one length in all arguments, `...` for the same axes in all.
   """
   given = ', '.join(
     f'{name} {getattr(array, "shape", "?")} as {_axes(axes)}'
@@ -75,20 +75,20 @@ def _checked(**arguments) -> list[Array]:
     fits = array.ndim >= len(letters) and bool(rest) == (axes != letters) and 0 not in array.shape
     if not fits or any(lengths.setdefault(k, size) != size for k, size in sizes.items()):
       raise ValueError(
-        f'{name} has shape {array.shape} where {_axes(axes)} is wanted; given {given}: a letter '
-        'is one length throughout, no axis may be empty, and nothing is broadcast'
+        f'{name} has shape {array.shape}, expected {_axes(axes)}; given {given}: a letter is one '
+        'length throughout, no axis may be empty, and nothing is broadcast'
       )
     arrays.append(jnp.asarray(array, jnp.float32 if kind is jnp.floating else None))
   return arrays
 
 
 def _axes(axes: str) -> str:
-  """'B...' as '[B, ...]', for messages."""
+  """'B...' as '[B, ...]', for error messages."""
   return f'[{", ".join(axes.removesuffix("..."))}{", ..." if axes.endswith("...") else ""}]'
 
 
 def _sum(values: Array) -> Array:
-  """[B]: sums of [B, ...] over everything but the batch."""
+  """[B]: the sum of values [B, ...] over every axis but the batch."""
   return values.sum(axis=tuple(range(1, values.ndim)))
 
 
@@ -100,10 +100,10 @@ def gaussian_kl_per_dim(mean: ArrayLike, logvar: ArrayLike) -> Array:
 
       1/2 (mean^2 + exp(logvar) - 1 - logvar)
 
-  Exact for logvar in LOGVAR_RANGE. Outside, the loss goes on along its tangent at the nearer end
-  (below -30 that is the exact value to float32): it stays finite, and its derivative, -1/2 below
-  and 1/2 (e^20 - 1) above, leads back. A plain clip has derivative zero there: a latent that
-  strays out would stay out.
+  Exact for logvar in LOGVAR_RANGE. Outside, the loss continues along its tangent at the nearer end
+  (below -30 that is the exact value to float32). It stays finite, and its derivative, -1/2 below
+  and 1/2 (e^20 - 1) above, leads back. A plain clip has derivative zero there: a latent outside
+  would stay outside.
 
   Source: Kingma & Welling 2014; Bao Eq. 7. Used by: gaussian_kl, counts of active latents.
   """
@@ -119,10 +119,10 @@ def gaussian_kl(mean: ArrayLike, logvar: ArrayLike, *, free_bits: ArrayLike = 0.
 
       sum_j max(free_bits, KL_j),   KL_j of gaussian_kl_per_dim
 
-  `free_bits` (a scalar, in nats in spite of its name) is what each dimension may carry for free:
-  below it, its gradient is zero. Here the maximum is taken for each example and dimension, so that
-  the result is [B]. Kingma et al. 2016 take it of the mini-batch mean for a group of dimensions
-  (recalled): never a larger loss than this one, and it frees all examples at once or none.
+  `free_bits` (a scalar, in nats despite its name) is what each dimension may carry for free: below
+  it, the gradient is zero. The maximum is per example and dimension, so the result is [B]. Kingma
+  et al. 2016 take it of the mini-batch mean for a group of dimensions (recalled): never a larger
+  loss than this one, and it frees all examples at once or none.
 
   Source: L_prior of Larsen; L_KL, Eq. 7, of Bao. Used by: the encoder of every method.
 
@@ -140,11 +140,12 @@ def gaussian_nll(prediction: ArrayLike, target: ArrayLike) -> Array:
 
       1/2 sum (prediction - target)^2        (dropped: log(2 pi) / 2 per element)
 
-  One function for what the papers write in three ways: on pixels L_llike^pixel (Larsen) and the
-  pixel part of L_G (Bao Eq. 8); on features of the l-th layer of the discriminator L_llike^Dis_l
-  (Larsen Eqs. 6, 7); on f_D and f_C the pairwise feature matching of L_G (Bao Eq. 8). There the
-  prediction is the reconstruction's features. Larsen's code lets no gradient into the target's:
-  pass `lax.stop_gradient(target)` for that.
+  The papers write this in three ways:
+  - on pixels: L_llike^pixel (Larsen) and the pixel part of L_G (Bao Eq. 8);
+  - on features of the discriminator's l-th layer: L_llike^Dis_l (Larsen Eqs. 6, 7);
+  - on f_D and f_C: the pairwise feature matching in L_G (Bao Eq. 8).
+  In the latter two the prediction is the reconstruction's features. Larsen's code stops the
+  gradient at the target's: pass `lax.stop_gradient(target)` for that.
 
   Source: as named above. Used by: encoder and generator of every method with reconstructions.
 
@@ -161,7 +162,7 @@ def bernoulli_nll(logits: ArrayLike, target: ArrayLike) -> Array:
       sum  target softplus(-logits) + (1 - target) softplus(logits)
 
   For binary pixels; with targets between 0 and 1 it is a cross-entropy whose minimum is not 0.
-  Targets outside 0..1, such as images in [-1, 1], are not detected and have no minimum.
+  Targets outside 0..1, such as images in [-1, 1], are not detected, and the loss has no minimum.
 
   Source: Kingma & Welling 2014. Used by: VAEs on binary images; sigmoid_cross_entropy.
   """
@@ -174,14 +175,15 @@ def laplace_nll(prediction: ArrayLike, target: ArrayLike) -> Array:
 
       sum |prediction - target|        (dropped: log 2 per element)
 
-  The gradient where both are equal is 0. Source: the density. Used by: sharper pixel losses than
-  gaussian_nll; neither paper has it.
+  The gradient is 0 where both are equal.
+
+  Source: the density. Used by: pixel losses sharper than gaussian_nll; neither paper has it.
   """
   prediction, target = _checked(prediction=(prediction, 'B...'), target=(target, 'B...'))
   return _sum(jnp.abs(prediction - target))
 
 
-# --- Matching of mean features, batch-level
+# --- Mean feature matching, batch-level
 
 
 def mean_feature_matching(
@@ -191,9 +193,9 @@ def mean_feature_matching(
 
       1/2 || mean_i f(x_i) - mean_i f(x_p_i) ||^2
 
-  With a moving average of both means it is class_mean_feature_matching with K=1 and memberships of
-  ones. A generator whose mini-batch matches in mean has gradient zero: this loss alone does not
-  keep it from collapsing.
+  With moving averages of both means this is class_mean_feature_matching with K=1 and memberships
+  of ones. The gradient is zero once the mini-batch means agree, so this loss alone does not prevent
+  mode collapse.
 
   Source: L_GD, Bao Eq. 3; feature matching of Salimans et al. 2016. Used by: generator of CVAE-GAN
   and FM-CGAN.
@@ -206,13 +208,18 @@ def mean_feature_matching(
 
 
 def init_centres(num_classes: int, num_features: int) -> dict[str, Array]:
-  """Centres for class_mean_feature_matching in which no class was ever seen.
+  """Centres for class_mean_feature_matching before any class was seen.
 
   Dict of float32: `real` and `fake` [K, F], the moving averages; `real_count` and `fake_count` [K],
-  the number of batches that each class was in, 0 for a centre that means nothing yet.
+  the number of batches that had each class (0: the centre means nothing yet).
+
+  Raises:
+    ValueError: fewer than 1 class or 1 feature.
   """
   if num_classes < 1 or num_features < 1:
-    raise ValueError(f'wanted at least 1 class and 1 feature, got {num_classes} and {num_features}')
+    raise ValueError(
+      f'expected at least 1 class and 1 feature, got {num_classes} and {num_features}'
+    )
   centre, count = jnp.zeros((num_classes, num_features)), jnp.zeros(num_classes)
   return {
     name: values.astype(jnp.float32)
@@ -231,8 +238,23 @@ def _class_means(features, membership, axis_name):
   return sums / jnp.where(present, weights, 1.0)[:, None], present
 
 
-def _moved(centre, count, mean, present, decay):
-  """Centre [K, F] and count [K] after a batch: the absent stay, a first mean sets its centre."""
+def _checked_matching(real, fake, real_membership, fake_membership, centres):
+  """The arguments of class_mean_feature_matching as float32 arrays that fit, or an error."""
+  axes = dict(real='KF', fake='KF', real_count='K', fake_count='K')
+  if set(centres) != set(axes):
+    raise ValueError(f'centres has keys {sorted(centres)}; make it with init_centres')
+  real, fake, real_membership, fake_membership, *old = _checked(
+    real=(real, 'BF'),
+    fake=(fake, 'PF'),
+    real_membership=(real_membership, 'BK'),
+    fake_membership=(fake_membership, 'PK'),
+    **{f'centres[{k!r}]': (centres[k], axes[k]) for k in axes},
+  )
+  return real, fake, real_membership, fake_membership, dict(zip(axes, old))
+
+
+def _updated(centre, count, mean, present, decay):
+  """Centre [K, F] and count [K] after a batch: absent classes stay, a first mean sets a centre."""
   keep = jnp.where(present, jnp.where(count > 0, decay, 0.0), 1.0)[:, None]
   return keep * centre + (1.0 - keep) * mean, count + present.astype(jnp.float32)
 
@@ -242,37 +264,36 @@ def class_mean_feature_matching(
   fake: ArrayLike,
   real_membership: ArrayLike,
   fake_membership: ArrayLike,
-  centres: dict[str, ArrayLike],
+  centres: Mapping[str, ArrayLike],
   *,
-  decay: float = 0.9,
+  decay: ArrayLike = 0.9,
   axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-  """Half the squared distances of real and fake feature centres, summed over classes: a scalar; and
-  the centres after this batch, of features real [B, F] and fake [P, F].
+  """Squared distances of real and fake class centres, and the centres after this batch.
 
-      1/2 sum_k || centre_k(f(x)) - centre_k(f(x_p)) ||^2
+      1/2 sum_k || centre_k(f(x)) - centre_k(f(x_p)) ||^2        a scalar
       centre_k <- decay centre_k + (1 - decay) sum_i w_ik f_i / sum_i w_ik
 
   Args:
-    real_membership: [B, K], fake_membership: [P, K]: weights w >= 0: one-hot classes, attributes
+    real, fake: features [B, F] of real images and [P, F] of fakes.
+    real_membership, fake_membership: weights w >= 0 [B, K] and [P, K]: one-hot classes, attributes
       0 or 1, or soft mixtures. A class is present if the sum of its weights is positive, even tiny.
-    centres: the centres so far, from init_centres or the step before.
+    centres: the centres so far, from init_centres or the previous step.
     decay: of the moving averages, in [0, 1); 0 compares the centres of the latest batches.
+    axis_name: the mapped axis; the new centres are equal on all devices.
 
-  Bao et al. ask for moving averages on both sides, and leave the rest open. What is chosen here:
-  - The first batch with a class sets its centre; a class that is absent keeps its centre.
+  Bao et al. ask for moving averages on both sides and leave the rest open. Our choices:
+  - The first batch with a class sets its centre; an absent class keeps its centre.
   - A class of which no real or no fake was ever seen contributes exactly 0.
-  - Distances are of the centres after the update, this batch included.
+  - Distances are between the centres after the update, this batch included.
   - Straight-through: the gradient for `fake` is that of the batch's own centres, whatever the
-    decay (else it would be 1 - decay times as large, and lambda 4 would mean something else). It
-    is zero for the features of examples that are in no class.
-  - Real centres, memberships and old centres are constants, and the new centres carry no gradient:
-    this is a loss of the generator.
-  Under pmap the new centres are equal on all devices. A feature that is not finite spoils centres:
-  where a step is refused for that, keep the old ones.
+    decay. Otherwise it would be 1 - decay times as large, and lambda 4 would mean something else.
+    It is zero for the features of examples in no class.
+  - Real features, memberships and old centres are constants; the new centres carry no gradient.
+  A feature that is not finite spoils the centres: if a step is refused for that, keep the old ones.
 
   Source: L_GC, Bao Eq. 6. Used by: generator of CVAE-GAN and FM-CGAN; with K=1 for L_GD's moving
-  historical average. Errors: also ValueError for a decay outside [0, 1) and centres of other keys.
+  historical average. Errors: also ValueError for decay outside [0, 1) or other keys in centres.
 
   >>> one_hot, features = jnp.eye(2), jnp.array([[1., 0.], [0., 1.]])
   >>> loss, centres = class_mean_feature_matching(
@@ -280,28 +301,17 @@ def class_mean_feature_matching(
   >>> loss  # the global means are equal, the class means are swapped
   Array(2., dtype=float32)
   """
-  if set(centres) != {'real', 'fake', 'real_count', 'fake_count'}:
-    raise ValueError(f'centres has keys {sorted(centres)}; make it with init_centres')
   if isinstance(decay, (int, float)) and not 0 <= decay < 1:
     raise ValueError(f'decay must be in [0, 1), got {decay}')
-  axes = dict(real='KF', fake='KF', real_count='K', fake_count='K')
-  real, fake, real_membership, fake_membership, *old = _checked(
-    real=(real, 'BF'),
-    fake=(fake, 'PF'),
-    real_membership=(real_membership, 'BK'),
-    fake_membership=(fake_membership, 'PK'),
-    **{f'centres[{k!r}]': (centres[k], axes[k]) for k in axes},
-  )
-  real, real_membership, fake_membership, old = lax.stop_gradient(
-    (real, real_membership, fake_membership, dict(zip(axes, old)))
-  )
+  real, fake, *constants = _checked_matching(real, fake, real_membership, fake_membership, centres)
+  real, w_real, w_fake, old = lax.stop_gradient((real, *constants))
   decay = jnp.asarray(decay, jnp.float32)
 
-  real_mean, real_present = _class_means(real, real_membership, axis_name)
-  fake_mean, fake_present = _class_means(fake, fake_membership, axis_name)
+  real_mean, real_present = _class_means(real, w_real, axis_name)
+  fake_mean, fake_present = _class_means(fake, w_fake, axis_name)
   fixed = lax.stop_gradient(fake_mean)
-  real_centre, real_count = _moved(old['real'], old['real_count'], real_mean, real_present, decay)
-  fake_centre, fake_count = _moved(old['fake'], old['fake_count'], fixed, fake_present, decay)
+  real_centre, real_count = _updated(old['real'], old['real_count'], real_mean, real_present, decay)
+  fake_centre, fake_count = _updated(old['fake'], old['fake_count'], fixed, fake_present, decay)
 
   seen = (real_count > 0) & (fake_count > 0)
   straight_through = fake_centre + (fake_mean - fixed)
@@ -311,8 +321,8 @@ def class_mean_feature_matching(
   )
 
 
-# --- Adversarial losses of one group of logits [B] each, so that a method can weigh the groups:
-# the critic's on real images, the critic's on fakes, and the generator's on fakes.
+# --- Adversarial losses, one per group of logits [B] so that a method can weigh the groups: the
+# critic's on real images, the critic's on fakes, and the generator's on fakes.
 
 
 def bce_real(logits: ArrayLike) -> Array:
@@ -351,7 +361,7 @@ def bce_fool(logits: ArrayLike) -> Array:
 
 
 def hinge_real(logits: ArrayLike) -> Array:
-  """max(0, 1 - logits) [B], of the critic's logits on real images; gradient 0 from the corner on.
+  """max(0, 1 - logits) [B], of the critic's logits on real images; gradient 0 from logit 1 up.
 
   Source: Lim & Ye 2017, Miyato et al. 2018. Used by: discriminator.
   """
@@ -360,7 +370,7 @@ def hinge_real(logits: ArrayLike) -> Array:
 
 
 def hinge_fake(logits: ArrayLike) -> Array:
-  """max(0, 1 + logits) [B], of the critic's logits on fakes; gradient 0 from the corner on.
+  """max(0, 1 + logits) [B], of the critic's logits on fakes; gradient 0 from logit -1 down.
 
   Source: Lim & Ye 2017, Miyato et al. 2018. Used by: discriminator.
   """
@@ -432,7 +442,7 @@ def wasserstein_fool(logits: ArrayLike) -> Array:
 
 
 def relativistic_discriminator(real_logits: ArrayLike, fake_logits: ArrayLike) -> Array:
-  """softplus(fake_logits - real_logits) [B], in nats, of a real image and a fake side by side.
+  """softplus(fake_logits - real_logits) [B], in nats, of pairs of a real image and a fake.
 
   Source: Jolicoeur-Martineau 2019; R3GAN (Huang et al. 2024) adds r1 and r2. Used by: the
   discriminator.
@@ -442,7 +452,7 @@ def relativistic_discriminator(real_logits: ArrayLike, fake_logits: ArrayLike) -
 
 
 def relativistic_generator(real_logits: ArrayLike, fake_logits: ArrayLike) -> Array:
-  """softplus(real_logits - fake_logits) [B], in nats, of a real image and a fake side by side.
+  """softplus(real_logits - fake_logits) [B], in nats, of pairs of a real image and a fake.
 
   Source: Jolicoeur-Martineau 2019; R3GAN (Huang et al. 2024). Used by: generator.
   """
@@ -468,17 +478,17 @@ def softmax_cross_entropy(logits: ArrayLike, probabilities: ArrayLike) -> Array:
 def softmax_cross_entropy_with_labels(logits: ArrayLike, labels: ArrayLike) -> Array:
   """-log softmax(logits)_label [B], in nats, of logits [B, K] and integer labels [B] in 0..K-1.
 
-  An example whose label is outside 0..K-1 has loss and gradient NaN: nothing wraps, and nothing
-  trains on silently.
+  A label outside 0..K-1 makes the loss and gradient of its example NaN: it neither wraps nor goes
+  unnoticed.
 
-  Source: L_C, Bao Eq. 4. Used by: classifiers fed with labels. Errors: also TypeError for labels
-  that are no integers.
+  Source: L_C, Bao Eq. 4. Used by: classifiers with integer labels. Errors: also TypeError for
+  labels that are not integers.
 
   >>> softmax_cross_entropy_with_labels(jnp.zeros((3, 4)), jnp.array([0, -1, 4])).round(4)
   Array([1.3863,    nan,    nan], dtype=float32)
   """
   logits, labels = _checked(logits=(logits, 'BK'), labels=(labels, 'B', jnp.integer))
-  # Compared in the labels' own dtype, whose limits K may exceed: a conversion may wrap.
+  # Compare in the labels' own dtype, since a conversion may wrap; K may exceed its limits.
   largest = min(logits.shape[1] - 1, jnp.iinfo(labels.dtype).max)
   valid = (labels >= 0) & (labels <= largest)
   index = jnp.where(valid, labels, 0).astype(jnp.int32)[:, None]
@@ -491,7 +501,7 @@ def sigmoid_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> Array:
 
       sum_a  t_a softplus(-logits_a) + (1 - t_a) softplus(logits_a)
 
-  Source: bernoulli_nll, of attributes. Used by: a classifier of attributes in place of L_C.
+  Source: bernoulli_nll, of attributes. Used by: a classifier of attributes, instead of L_C.
   """
   logits, targets = _checked(logits=(logits, 'BA'), targets=(targets, 'BA'))
   return bernoulli_nll(logits, targets)
@@ -501,7 +511,7 @@ def sigmoid_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> Array:
 
 
 def _squared_gradient(logits_fn, name, images):
-  """|| d logits_fn(x)_i / d x_i ||^2 [B] at images [B, ...], all gradients in one backward pass."""
+  """|| d logits_fn(x)_i / d x_i ||^2 [B] at images [B, ...], by a single backward pass."""
   (images,) = _checked(**{name: (images, 'B...')})
 
   def total(images):
@@ -514,9 +524,8 @@ def _squared_gradient(logits_fn, name, images):
 def r1(logits_fn: Callable[[Array], ArrayLike], real: ArrayLike) -> Array:
   """1/2 || gradient of logits_fn at x ||^2 [B], at real images x [B, ...]; gamma is the weight.
 
-  `logits_fn` maps [B, ...] to [B], and the logit of one example must not depend on the others:
-  a discriminator with batch norm is called with its running statistics (train=False). The images
-  are handed to it as float32.
+  `logits_fn` maps float32 images [B, ...] to [B]. The logit of one example must not depend on the
+  others: call a discriminator with batch norm with its running statistics (train=False).
 
   Source: Mescheder et al. 2018, R1 = gamma/2 E || grad ||^2. Used by: discriminator.
 
@@ -529,9 +538,9 @@ def r1(logits_fn: Callable[[Array], ArrayLike], real: ArrayLike) -> Array:
 def r2(logits_fn: Callable[[Array], ArrayLike], fake: ArrayLike) -> Array:
   """1/2 || gradient of logits_fn at x ||^2 [B], at fakes x [B, ...]; gamma is the weight.
 
-  `logits_fn` as in r1. Through the fakes the penalty also has a gradient for their generator.
+  `logits_fn` as in r1. The penalty also has a gradient for the generator, through the fakes.
 
-  Source: Mescheder et al. 2018. Used by: discriminator, beside r1 in R3GAN.
+  Source: Mescheder et al. 2018. Used by: discriminator, with r1 in R3GAN.
   """
   return 0.5 * _squared_gradient(logits_fn, 'fake', fake)
 
@@ -549,15 +558,15 @@ def gradient_penalty(
 
       y = fake + u (real - fake),   u ~ U(0, 1) for each example
 
-  `one_sided` penalises norms above the target only. `logits_fn` as in r1. The norm's gradient where
-  it is zero is zero, not NaN. Under pmap give each device a key of its own.
+  `one_sided` penalises only norms above the target. `logits_fn` as in r1. Where the norm is zero,
+  its gradient is zero, not NaN. Under pmap give each device its own key.
 
   Source: WGAN-GP, Gulrajani et al. 2017, with weight 10. Used by: discriminator of wasserstein_*.
   """
   real, fake = _checked(real=(real, 'B...'), fake=(fake, 'B...'))
   u = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1), jnp.float32)
   squared = _squared_gradient(logits_fn, 'real', fake + u * (real - fake))
-  # sqrt has no derivative at 0: it must not be evaluated there, not even on a branch not taken.
+  # sqrt has no derivative at 0: never evaluate it there, not even in the branch that where drops.
   positive = squared > jnp.finfo(jnp.float32).tiny
   norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
   excess = norm - target

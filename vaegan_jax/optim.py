@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 import optax
 
 OPTIMIZERS = ('adam', 'rmsprop', 'sgd')
@@ -13,7 +12,9 @@ SCHEDULES = ('constant', 'cosine', 'larsen')
 GATED = ('real', 'fake_recon', 'fake_prior')  # the losses that equilibrium_gate reads
 
 
-def learning_rate(schedule: str, start: ArrayLike, *, end: ArrayLike, steps: int) -> optax.Schedule:
+def learning_rate(
+  schedule: str, start: float | jax.Array, *, end: float | jax.Array, steps: int
+) -> optax.Schedule:
   """An optax schedule: step -> learning rate.
 
   Args:

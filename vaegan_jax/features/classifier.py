@@ -1,7 +1,7 @@
-"""A small convolutional classifier or regressor, trained on the data that it is to judge.
+"""A small convolutional classifier or regressor, trained on the data it judges.
 
-Minutes on two CPU cores for images of 16 to 128 pixels. It is trained apart from every generator, so
-that its opinion of samples is an independent one; its seed and data stand in its name.
+Training takes minutes on two CPU cores for images of 16 to 128 pixels. It is independent of every
+generator, so the network is an impartial judge of samples; its name states its seed and data.
 """
 
 import functools
@@ -18,16 +18,17 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 import optax
 
-from vaegan_jax import files, losses
-from vaegan_jax.features import batches
+from vaegan_jax import losses
+from vaegan_jax.features import batches, labelled
+from vaegan_jax.files import cache_home
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when the network or its training changes
 BATCH = 250  # images at a time, when judging
-KINDS = ('classes', 'attributes', 'scores')
 
 
 class Network(nn.Module):
@@ -38,11 +39,10 @@ class Network(nn.Module):
   num_features: int
 
   @nn.compact
-  def __call__(self, images, train=False):
+  def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
     norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
-    stride = max(
-      1, images.shape[1] // 32
-    )  # the first layer leaves at most 63 pixels, cheap enough for a CPU
+    # The first layer leaves at most 63 pixels, cheap enough for a CPU.
+    stride = max(1, images.shape[1] // 32)
     x, width = images, self.width
     x = nn.relu(norm()(nn.Conv(width, (2 * stride + 1,) * 2, stride, use_bias=False)(x)))
     while x.shape[1] > 4:
@@ -54,21 +54,21 @@ class Network(nn.Module):
 
 
 class Classifier(NamedTuple):
-  """A trained network; arrays of images are uint8 [N, H, W, C] of the size that it was trained on."""
+  """A trained network; its methods take uint8 [N, H, W, C] of the size it was trained on."""
 
-  name: str  # carry it with every result
-  settings: dict[str, Any]  # what it was trained with, JSON
+  name: str  # report it with every result
+  settings: dict[str, Any]  # of the training, for JSON
   variables: dict[str, Any]  # params, batch_stats, and scale and offset [K] of the outputs
 
-  def features(self, images):
+  def features(self, images: ArrayLike) -> np.ndarray:
     """float32 [N, F], non-negative: the layer below the outputs."""
     return self._outputs(images)[0]
 
-  def logits(self, images):
-    """float32 [N, K]: logits of classes or attributes; of scores their values, in their units."""
+  def logits(self, images: ArrayLike) -> np.ndarray:
+    """float32 [N, K]: logits of classes or attributes; the values of scores, in their units."""
     return self._outputs(images)[1]
 
-  def predictions(self, images):
+  def predictions(self, images: ArrayLike) -> np.ndarray:
     """float32 [N, K]: probabilities of classes; 2 sigmoid - 1, in -1..1, of attributes; scores."""
     logits, kind = self.logits(images), self.settings['kind']
     if kind == 'classes':
@@ -76,100 +76,72 @@ class Classifier(NamedTuple):
     return np.tanh(logits / 2) if kind == 'attributes' else logits
 
   def _outputs(self, images):
-    images = _checked_images(images, self.settings['shape'])
+    images = labelled.checked_images(images, self.settings['shape'])
     judge = functools.partial(_judge, _network(self.settings), self.variables)
     return batches.outputs(judge, images, BATCH)
 
 
 def train(
-  images,
-  labels,
+  images: ArrayLike,
+  labels: ArrayLike,
   *,
-  num_classes=None,
-  seed=0,
-  steps=2000,
-  batch_size=64,
-  width=24,
-  num_features=128,
-  learning_rate=2e-3,
-  weight_decay=1e-4,
-  shift=2,
-  flip=False,
+  num_classes: int | None = None,
+  seed: int = 0,
+  steps: int = 2000,
+  batch_size: int = 64,
+  width: int = 24,
+  num_features: int = 128,
+  learning_rate: float = 2e-3,
+  weight_decay: float = 1e-4,
+  shift: int = 2,
+  flip: bool = False,
 ) -> Classifier:
-  """A Classifier trained on images, uint8 [N, H, W, C], and what they are labelled with.
+  """A Classifier trained on labelled images, uint8 [N, H, W, C].
 
   Args:
     images: square, 8 to 256 pixels, grey or colour.
-    labels: integers [N] for classes; booleans or integers 0 and 1 [N, A] for attributes, each by a
-      sigmoid; floats [N, A] for scores, by least squares.
-    num_classes: K of classes; None for the largest label and one.
-    seed: of initial weights, order and augmentation. Two judges with other seeds are two opinions.
-    steps: updates of `batch_size` images by AdamW, its rate falling from `learning_rate` as a cosine.
-    width: channels of the first layer; doubled in each further one, up to eight times.
+    labels: integers [N] for classes; booleans or integers 0 and 1 [N, A] for attributes (sigmoids);
+      floats [N, A] for scores (least squares).
+    num_classes: K of classes; None takes the largest label plus one.
+    seed: of initial weights, order and augmentation; another seed gives a second opinion.
+    steps: AdamW updates of `batch_size` images; the rate decays from `learning_rate` by a cosine.
+    width: channels of the first layer; each further layer doubles them, up to eight times.
     num_features: F.
-    shift: pixels by which images are moved at most, either way; their borders are drawn out.
-    flip: mirror half of them; not for digits.
+    shift: largest random shift in pixels, up, down and sideways; edges are extended.
+    flip: mirror half of the images; not for digits.
+
+  Raises:
+    ValueError: images or labels of another kind, fewer images than a batch, or divergence.
   """
-  images = _checked_images(images)
-  labels, kind, num_outputs = _checked_labels(labels, num_classes, len(images))
+  images = labelled.checked_images(images)
+  labels, kind, num_outputs = labelled.checked_labels(labels, num_classes, len(images))
   if not 1 <= batch_size <= len(images) or steps < 1:
     raise ValueError(
       f'{steps} steps of {batch_size} images cannot be made from {len(images)} images'
     )
+  # fmt: off
   settings = dict(
-    format=FORMAT,
-    kind=kind,
-    num_outputs=num_outputs,
-    shape=list(images.shape[1:]),
-    images=len(images),
-    data=data_digest(images, labels),
-    seed=seed,
-    steps=steps,
-    batch_size=batch_size,
-    width=width,
-    num_features=num_features,
-    learning_rate=learning_rate,
-    weight_decay=weight_decay,
-    shift=shift,
-    flip=flip,
+    format=FORMAT, kind=kind, num_outputs=num_outputs, shape=list(images.shape[1:]),
+    images=len(images), data=labelled.digest(images, labels), seed=seed, steps=steps,
+    batch_size=batch_size, width=width, num_features=num_features, learning_rate=learning_rate,
+    weight_decay=weight_decay, shift=shift, flip=flip,
   )
-  network = _network(settings)
-  scale = labels.std(0) if kind == 'scores' else np.ones(num_outputs)
-  outputs = dict(
-    scale=np.where(scale > 0, scale, 1.0).astype(np.float32),
-    offset=(labels.mean(0) if kind == 'scores' else np.zeros(num_outputs)).astype(np.float32),
-  )
-  if kind == 'scores':
-    labels = (labels - outputs['offset']) / outputs['scale']
-  rng = np.random.default_rng(seed)
-  optimizer = _optimizer(learning_rate, weight_decay, steps)
-  variables = _initial(network, images.shape[1:], jax.random.key(seed))
-  state = dict(variables, opt=optimizer.init(variables['params']))
-  for step, chosen in enumerate(_order(rng, len(images), batch_size, steps), 1):
-    batch = _augmented(images[chosen], rng, shift, flip)
-    state, loss = _update(network, optimizer, kind, state, batch, labels[chosen])
-    if step % 200 == 0 or step == steps:
-      loss = float(loss)  # also waits, so that batches do not pile up
-      log.info('classifier: step %d of %d, loss %.4f', step, steps, loss)
-      if not np.isfinite(loss):
-        raise ValueError(
-          f'the classifier diverged by step {step}: give a learning_rate below {learning_rate}'
-        )
-  return _classifier(
-    settings,
-    jax.device_get(dict(params=state['params'], batch_stats=state['batch_stats'], outputs=outputs)),
-  )
+  # fmt: on
+  return _classifier(settings, _trained(settings, images, labels))
 
 
-def load_or_train(images, labels, *, cache_dir='', **settings) -> Classifier:
-  """The Classifier that train(images, labels, **settings) gives, from the cache if it was trained before.
+def load_or_train(
+  images: ArrayLike, labels: ArrayLike, *, cache_dir: str | os.PathLike = '', **settings: Any
+) -> Classifier:
+  """The Classifier of train(images, labels, **settings), from the cache if it was trained before.
 
-  `cache_dir` is a folder, by default `vaegan_jax/features` in the user's cache folder; a file there is
-  named by a hash of data and settings, so that it is never out of date.
+  `cache_dir` defaults to files.cache_home() / 'features'. Its files are named by a hash of data and
+  settings, so they are never out of date; a damaged one is trained again.
   """
-  home = pathlib.Path(cache_dir).expanduser() if cache_dir else files.cache_home() / 'features'
-  what = [FORMAT, data_digest(np.asarray(images), np.asarray(labels)), sorted(settings.items())]
-  path = home / f'classifier-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]}.npz'
+  home = pathlib.Path(cache_dir).expanduser() if cache_dir else cache_home() / 'features'
+  data = labelled.digest(np.asarray(images), np.asarray(labels))
+  identity = json.dumps([FORMAT, data, sorted(settings.items())])
+  path = home / f'classifier-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.npz'
   if path.exists():
     try:
       return load(path)
@@ -180,50 +152,42 @@ def load_or_train(images, labels, *, cache_dir='', **settings) -> Classifier:
   return classifier
 
 
-def save(classifier, path):
-  """Writes a Classifier to an .npz file, which appears only when it is complete."""
+def save(classifier: Classifier, path: str | os.PathLike) -> None:
+  """Writes a Classifier to an .npz file, which appears only once it is complete."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{uuid.uuid4().hex}.tmp')
+  arrays: dict[str, Any] = dict(
+    settings=json.dumps(classifier.settings),
+    **flax.traverse_util.flatten_dict(classifier.variables, sep='/'),
+  )
   try:
     with open(temporary, 'wb') as file:
-      np.savez(
-        file,
-        settings=json.dumps(classifier.settings),
-        **flax.traverse_util.flatten_dict(classifier.variables, sep='/'),
-      )
+      np.savez(file, **arrays)
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
 
 
-def load(path) -> Classifier:
-  """The Classifier in an .npz file of save(); ValueError if it is none or damaged."""
+def load(path: str | os.PathLike) -> Classifier:
+  """The Classifier in an .npz file of save(); ValueError if it is not one or damaged."""
   try:
-    with np.load(path) as content:
+    with open(path, 'rb') as file, np.load(file) as content:
       settings = json.loads(str(content['settings']))
       flat = {name: content[name] for name in content.files if name != 'settings'}
     if settings['format'] != FORMAT:
-      raise ValueError(f'format {settings["format"]}, wanted {FORMAT}')
+      raise ValueError(f'format {settings["format"]}, expected {FORMAT}')
     return _classifier(settings, flax.traverse_util.unflatten_dict(flat, sep='/'))
   except Exception as error:  # zipfile, zlib, json and numpy each raise their own
-    raise ValueError(f'{path} is no classifier of this version, or damaged ({error})') from error
-
-
-def data_digest(images, labels) -> str:
-  """16 hexadecimal digits that tell one data set from another."""
-  digest = hashlib.sha256()
-  for array in (images, labels):
-    digest.update(f'{array.dtype.str} {array.shape}'.encode())
-    digest.update(np.ascontiguousarray(array).data)
-  return digest.hexdigest()[:16]
+    raise ValueError(f'{path} is not a classifier of this version, or damaged ({error})') from error
 
 
 def _classifier(settings, variables):
   s = settings
   name = (
-    f'small CNN of width {s["width"]} for {s["num_outputs"]} {s["kind"]}, trained {s["steps"]} steps '
-    f'on {s["images"]} images {"x".join(map(str, s["shape"]))} ({s["data"][:8]}), seed {s["seed"]}'
+    f'small CNN of width {s["width"]} for {s["num_outputs"]} {s["kind"]}, trained {s["steps"]} '
+    f'steps on {s["images"]} images {"x".join(map(str, s["shape"]))} ({s["data"][:8]}), seed '
+    f'{s["seed"]}'
   )
   return Classifier(name, settings, variables)
 
@@ -232,15 +196,39 @@ def _network(settings):
   return Network(settings['num_outputs'], settings['width'], settings['num_features'])
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _judge(network, variables, images):
-  features, logits = network.apply(
-    {k: variables[k] for k in ('params', 'batch_stats')}, _scaled(images)
+def _trained(settings, images, labels):
+  """A Classifier's variables after training."""
+  network, kind, steps = _network(settings), settings['kind'], settings['steps']
+  scores = kind == 'scores'
+  scale = labels.std(0) if scores else np.ones(settings['num_outputs'])
+  outputs = dict(
+    scale=np.where(scale > 0, scale, 1.0).astype(np.float32),
+    offset=(labels.mean(0) if scores else np.zeros(settings['num_outputs'])).astype(np.float32),
   )
-  return features, logits * variables['outputs']['scale'] + variables['outputs']['offset']
+  if scores:
+    labels = (labels - outputs['offset']) / outputs['scale']
+  rng = np.random.default_rng(settings['seed'])
+  optimizer = _optimizer(settings['learning_rate'], settings['weight_decay'], steps)
+  variables = _initial(network, images.shape[1:], jax.random.key(settings['seed']))
+  state = dict(variables, opt=optimizer.init(variables['params']))
+  order = labelled.order(rng, len(images), settings['batch_size'], steps)
+  for step, chosen in enumerate(order, 1):
+    batch = labelled.augmented(images[chosen], rng, settings['shift'], settings['flip'])
+    state, loss = _update(network, optimizer, kind, state, batch, labels[chosen])
+    if step % 200 == 0 or step == steps:
+      loss = float(loss)  # also waits, so that batches do not pile up
+      log.info('classifier: step %d of %d, loss %.4f', step, steps, loss)
+      if not np.isfinite(loss):
+        raise ValueError(
+          f'the classifier diverged by step {step}: give a learning_rate below '
+          f'{settings["learning_rate"]}'
+        )
+  return jax.device_get(
+    dict(params=state['params'], batch_stats=state['batch_stats'], outputs=outputs)
+  )
 
 
-@functools.lru_cache  # the same object for the same settings, so that other seeds need no compilation
+@functools.lru_cache  # one object per settings, so that further seeds compile nothing
 def _optimizer(learning_rate, weight_decay, steps):
   schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(100, steps // 10), steps)
   return optax.adamw(schedule, weight_decay=weight_decay)
@@ -264,10 +252,10 @@ def _update(network, optimizer, kind, state, images, labels):
     )
     if kind == 'classes':
       each = losses.softmax_cross_entropy_with_labels(logits, labels)
+    elif kind == 'attributes':
+      each = losses.sigmoid_cross_entropy(logits, labels)
     else:
-      each = (losses.sigmoid_cross_entropy if kind == 'attributes' else losses.gaussian_nll)(
-        logits, labels
-      )
+      each = losses.gaussian_nll(logits, labels)
     return each.mean(), moved
 
   (value, moved), grads = jax.value_and_grad(loss, has_aux=True)(state['params'])
@@ -275,77 +263,14 @@ def _update(network, optimizer, kind, state, images, labels):
   return dict(moved, params=optax.apply_updates(state['params'], updates), opt=opt), value
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _judge(network, variables, images):
+  """(features [B, F], logits [B, K]) of uint8 images [B, H, W, C]."""
+  features, logits = network.apply(
+    {k: variables[k] for k in ('params', 'batch_stats')}, _scaled(images)
+  )
+  return features, logits * variables['outputs']['scale'] + variables['outputs']['offset']
+
+
 def _scaled(images):
   return images.astype(jnp.float32) / 127.5 - 1.0
-
-
-def _order(rng, count, batch_size, steps):
-  """Yields int64 [batch_size], `steps` times, each image once an epoch."""
-  waiting = np.empty(0, np.int64)
-  for _ in range(steps):
-    if len(waiting) < batch_size:
-      waiting = np.concatenate([waiting, rng.permutation(count)])
-    chosen, waiting = waiting[:batch_size], waiting[batch_size:]
-    yield chosen
-
-
-def _augmented(images, rng, shift, flip):
-  """Images of a batch, each moved and perhaps mirrored."""
-  if flip:
-    mirrored = rng.random(len(images)) < 0.5
-    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-  if not shift:
-    return images
-  size = images.shape[1]
-  padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)), 'edge')
-  down, right = rng.integers(0, 2 * shift + 1, (2, len(images), 1)) + np.arange(size)
-  return padded[np.arange(len(images))[:, None, None], down[:, :, None], right[:, None, :]]
-
-
-def _checked_images(images, shape=None):
-  images = batches.checked(images)
-  if shape is not None and list(images.shape[1:]) != list(shape):
-    raise ValueError(
-      f'images are {list(images.shape[1:])}, the classifier was trained on {list(shape)}: '
-      'train one for these'
-    )
-  if images.shape[1] != images.shape[2] or not 8 <= images.shape[1] <= 256:
-    raise ValueError(f'images are {list(images.shape[1:])}: squares of 8 to 256 pixels are wanted')
-  return images
-
-
-def _checked_labels(labels, num_classes, count):
-  """(labels as the loss wants them, kind, number of outputs)."""
-  labels = np.asarray(labels)
-  if (
-    labels.ndim not in (1, 2)
-    or len(labels) != count
-    or labels.dtype.kind not in 'biuf'
-    or not labels.size
-  ):
-    raise ValueError(
-      f'labels are {labels.dtype} {list(labels.shape)} for {count} images: integers [N] for '
-      'classes, or 0 and 1 or floats [N, A] are wanted'
-    )
-  if labels.ndim == 1:
-    if labels.dtype.kind not in 'iu':
-      raise ValueError(
-        f'labels [N] are {labels.dtype}: classes are integers; give scores as [N, 1]'
-      )
-    num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
-    if labels.min() < 0 or labels.max() >= num_classes:
-      raise ValueError(
-        f'labels lie in {labels.min()}..{labels.max()}, outside 0..{num_classes - 1}'
-      )
-    return labels.astype(np.int32), 'classes', num_classes
-  if num_classes is not None:
-    raise ValueError('num_classes is given for labels [N, A], which are no classes: leave it out')
-  if labels.dtype.kind in 'biu':
-    if labels.max() > 1 or labels.min() < 0:
-      raise ValueError(
-        f'attributes lie in {labels.min()}..{labels.max()}: give 0 and 1, or floats for scores'
-      )
-    return labels.astype(np.float32), 'attributes', labels.shape[1]
-  if not np.isfinite(labels).all():
-    raise ValueError('labels have NaN or infinite scores: leave out the images that have none')
-  return labels.astype(np.float32), 'scores', labels.shape[1]

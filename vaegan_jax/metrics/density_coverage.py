@@ -3,22 +3,22 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.metrics import arrays, distances
 
 
 class DensityCoverage(NamedTuple):
-  density: (
-    float  # mean number of real balls that a fake is in, over k; 1 is that of real, more may be
-  )
-  coverage: float  # share of real balls with a fake in them
+  density: float  # mean number of real balls around a fake, over k; real images have 1, no maximum
+  coverage: float  # share of real balls that contain a fake
 
 
-def density_coverage(real, fake, *, k=5) -> DensityCoverage:
-  """Both at least 0, of real [N, F] and fake [M, F]; closed balls reach to the k-th nearest real one.
+def density_coverage(real: ArrayLike, fake: ArrayLike, *, k: int = 5) -> DensityCoverage:
+  """DensityCoverage, both at least 0, of features real [N, F] and fake [M, F].
 
-  For equal distributions coverage is expected at 1 - (N-1)...(N-k) / ((M+N-1)...(M+N-k)), 0.97 for
-  k = 5 and N = M large.
+  Closed balls around real points reach to their k-th nearest real neighbour. For equal
+  distributions the expected coverage is 1 - (N-1)...(N-k) / ((M+N-1)...(M+N-k)), 0.97 for k = 5 and
+  large N = M.
   """
   real, fake = distances.centred(*arrays.feature_pair(real, fake, at_least=1))
   k = arrays.nearest(k, len(real))

@@ -1,25 +1,26 @@
-"""Euclidean distances of features, in blocks of rows: memory for one block, not for [N, M, F]."""
+"""Euclidean distances of features, block by block: memory for one block, not for [N, M, F]."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
-ENTRIES = 2**22  # of a block of distances: 32 MB in float64
-# Share of the squared norms below which a squared distance is the rounding error of a distance of 0.
-ROUNDING = 1e-13
+ENTRIES = 2**22  # distances per block: 32 MB in float64
+ROUNDING = 1e-13  # squared distances below this share of the squared norms are rounding errors of 0
 
 
-def row_blocks(count, width):
-  """Slices over `count` rows, such that rows x width is at most ENTRIES."""
+def row_blocks(count: int, width: int) -> list[slice]:
+  """Slices over `count` rows, with at most ENTRIES numbers per block of rows x width."""
   rows = max(1, ENTRIES // max(1, width))
   return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 
-def centred(real, fake):
-  """Both sets less the mean of real: the same distances with less cancellation."""
+def centred(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """real [N, F] and fake [M, F] minus the mean of real: equal distances, less cancellation."""
   mean = real.mean(0)
   return real - mean, fake - mean
 
 
-def blocks(rows, columns):
+def blocks(rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
   """Yields (slice, distances [n, M]) for blocks of rows [N, F] against all columns [M, F]."""
   row_norms, column_norms = (np.einsum('nf,nf->n', x, x) for x in (rows, columns))
   for block in row_blocks(len(rows), len(columns)):
@@ -29,12 +30,11 @@ def blocks(rows, columns):
     yield block, np.sqrt(squared, out=squared)
 
 
-def radii(points, k):
+def radii(points: np.ndarray, k: int) -> np.ndarray:
   """Distance [N] of each point [N, F] to its k-th nearest other point."""
   result = np.empty(len(points))
   for block, distance in blocks(points, points):
-    distance[
-      np.arange(len(distance)), np.arange(block.start, block.stop)
-    ] = -1.0  # itself comes first
+    # The point itself comes first.
+    distance[np.arange(len(distance)), np.arange(block.start, block.stop)] = -1.0
     result[block] = np.partition(distance, k, axis=1)[:, k]
   return result

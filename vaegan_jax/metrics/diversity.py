@@ -1,15 +1,16 @@
-"""Diversity within a class: mean distance of two images, or of their features, of one class."""
+"""Diversity within a class: the mean distance between two of its images or their features."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.metrics import arrays, distances
 
 
-def within_class_distance(points, labels, num_classes):
-  """float64 [K]: mean Euclidean distance of two different points of a class; NaN below two points.
+def within_class_distance(points: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:
+  """float64 [K]: mean Euclidean distance of two points of a class; NaN for fewer than two points.
 
-  `points` are features [N, F], in units of the features, or images [N, H, W, C], in grey levels
-  (0..255) over all pixels.
+  `points` are features [N, F], with distances in units of the features, or images [N, H, W, C],
+  with distances in grey levels (0..255) over all pixels. `labels` are integers [N].
   """
   points = _flat('points', points)
   labels = arrays.labels('labels', labels, num_classes, len(points))
@@ -20,11 +21,17 @@ def within_class_distance(points, labels, num_classes):
   return result
 
 
-def diversity_ratio(fake, fake_labels, real, real_labels, num_classes):
-  """float64 [K]: within_class_distance of fake over that of real; 1 where both vary as much.
+def diversity_ratio(
+  fake: ArrayLike,
+  fake_labels: ArrayLike,
+  real: ArrayLike,
+  real_labels: ArrayLike,
+  num_classes: int,
+) -> np.ndarray:
+  """float64 [K]: within_class_distance of fake over that of real; 1 where both vary equally.
 
   Raises:
-    ValueError: a class has less than two images on either side, or all real ones of it are equal.
+    ValueError: a class has fewer than two images on either side, or all its real ones are equal.
   """
   distance = {}
   for name, points, labels in (('fake', fake, fake_labels), ('real', real, real_labels)):
@@ -38,12 +45,12 @@ def diversity_ratio(fake, fake_labels, real, real_labels, num_classes):
       )
   if np.shape(fake)[1:] != np.shape(real)[1:]:
     raise ValueError(
-      f'fake has shape {list(np.shape(fake))} and real {list(np.shape(real))}: images of one '
-      'size or features of one network are wanted'
+      f'fake has shape {list(np.shape(fake))} and real {list(np.shape(real))}: give images of one '
+      'size or features of one network'
     )
   if not distance['real'].all():
     raise ValueError(
-      f'all real examples of class {np.argmin(distance["real"])} are equal: there is no ratio'
+      f'all real examples of class {np.argmin(distance["real"])} are equal: the ratio is undefined'
     )
   return distance['fake'] / distance['real']
 

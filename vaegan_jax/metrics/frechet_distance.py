@@ -1,82 +1,86 @@
-"""Frechet distance of two sets of features: of the Gaussians that have their means and covariances.
+"""Frechet distance of two sets of features: of Gaussians with their means and covariances.
 
       |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))
 
-Heusel et al. 2017, who call it FID when the features are the 2048 of the Inception network of 2015;
-on any other network's features it must be named after that network. Covariances are those of a
-sample (divided by N - 1). The value is biased upwards for few images: compare equal N only.
+Source: Heusel et al. 2017, who call it FID on the 2048 features of the Inception network of 2015;
+on other features, name it after their network. Covariances are those of a sample (divided by
+N - 1). Few images bias the value upwards: compare only at equal N.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.metrics import arrays
 
 
 class FeatureStats(NamedTuple):
-  """Sums over a set of features; add up those of parts of it by merge_stats."""
+  """Sums over a set of features; merge_stats adds those of its parts."""
 
-  count: int  # N
+  num_examples: int  # N
   mean: np.ndarray  # float64 [F]
   scatter: np.ndarray  # float64 [F, F], sum over the set of (f - mean)(f - mean)^T
 
   @property
-  def covariance(self):
-    """float64 [F, F], divided by N - 1."""
-    if self.count < 2:
-      raise ValueError(f'{self.count} example has no covariance: give at least 2')
-    return self.scatter / (self.count - 1)
+  def covariance(self) -> np.ndarray:
+    """float64 [F, F], divided by N - 1; ValueError for fewer than 2 examples."""
+    if self.num_examples < 2:
+      raise ValueError(f'{self.num_examples} example has no covariance: give at least 2')
+    return self.scatter / (self.num_examples - 1)
 
 
-def feature_stats(features) -> FeatureStats:
+def feature_stats(features: ArrayLike) -> FeatureStats:
   """FeatureStats of features [N, F], which may be one batch of many."""
-  features = arrays.features('features', features, at_least=1)
-  mean = features.mean(0)
-  features = features - mean
-  return FeatureStats(len(features), mean, features.T @ features)
+  values = arrays.features('features', features, at_least=1)
+  mean = values.mean(0)
+  centred = values - mean
+  return FeatureStats(len(values), mean, centred.T @ centred)
 
 
 def merge_stats(first: FeatureStats | None, second: FeatureStats) -> FeatureStats:
-  """FeatureStats of two sets together; `first` may be None, the set of nothing.
+  """FeatureStats of the union of two sets; None is the empty set.
 
-  About means, not about zero: sums of squares would lose the digits of features far from zero.
+  Scatter is about the means: sums of squares would lose the digits of features far from zero.
   """
   if first is None:
     return second
   if first.mean.shape != second.mean.shape:
     raise ValueError(
-      f'statistics of {len(first.mean)} and of {len(second.mean)} features cannot be added'
+      f'statistics of {len(first.mean)} and of {len(second.mean)} features do not merge: use one '
+      'network for both'
     )
-  count = first.count + second.count
-  apart = second.mean - first.mean
-  mean = first.mean + apart * (second.count / count)
-  between = np.outer(apart, apart) * (first.count * second.count / count)
-  return FeatureStats(count, mean, first.scatter + second.scatter + between)
+  total = first.num_examples + second.num_examples
+  shift = second.mean - first.mean
+  mean = first.mean + shift * (second.num_examples / total)
+  between = np.outer(shift, shift) * (first.num_examples * second.num_examples / total)
+  return FeatureStats(total, mean, first.scatter + second.scatter + between)
 
 
-def frechet_distance(real, fake) -> float:
+def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
   """Frechet distance, in squared units of the features, of real [N, F] and fake [M, F]."""
   real, fake = arrays.feature_pair(real, fake)
   return frechet_distance_of_stats(feature_stats(real), feature_stats(fake))
 
 
 def frechet_distance_of_stats(real: FeatureStats, fake: FeatureStats) -> float:
-  """Frechet distance of two sets by their FeatureStats."""
+  """Frechet distance, in squared units of the features, of two sets with these FeatureStats."""
   return frechet_distance_of_gaussians(real.mean, real.covariance, fake.mean, fake.covariance)
 
 
-def frechet_distance_of_gaussians(mean, covariance, other_mean, other_covariance) -> float:
-  """Frechet distance of the Gaussians (mean [F], covariance [F, F]) and the other.
+def frechet_distance_of_gaussians(
+  mean: ArrayLike, covariance: ArrayLike, other_mean: ArrayLike, other_covariance: ArrayLike
+) -> float:
+  """Frechet distance of two Gaussians with means [F] and covariances [F, F].
 
-  With C = L L^T, tr (C C')^(1/2) is the sum of the singular values of L^T L'. Other than the root of
+  With C = L L^T, tr (C C')^(1/2) is the sum of the singular values of L^T L'. Unlike the root of
   the product, that is exact for singular covariances, those of fewer images than features.
   """
   means = [
-    arrays.numbers(n, m, 'a mean [F]', 1) for n, m in (('mean', mean), ('other_mean', other_mean))
+    arrays.numbers(n, m, 'mean [F]', 1) for n, m in (('mean', mean), ('other_mean', other_mean))
   ]
   covariances = [
-    arrays.numbers(n, c, 'a covariance [F, F]', 2)
+    arrays.numbers(n, c, 'covariance [F, F]', 2)
     for n, c in (('covariance', covariance), ('other_covariance', other_covariance))
   ]
   size = len(means[0])
@@ -94,15 +98,15 @@ def frechet_distance_of_gaussians(mean, covariance, other_mean, other_covariance
 
 
 def _factor(covariance):
-  """L [F, rank], with L L^T the covariance."""
+  """L [F, rank] such that L L^T is the covariance."""
   scale = np.abs(covariance).max()
   if np.abs(covariance - covariance.T).max() > 1e-6 * scale:
     raise ValueError('a covariance is not symmetric')
   values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
   if values[0] < -1e-6 * scale:
     raise ValueError(
-      f'a covariance has the eigenvalue {values[0]:.3g}: it must not have negative ones'
+      f'a covariance has the eigenvalue {values[0]:.3g}: it must have no negative ones'
     )
-  # What rounding alone makes of a zero eigenvalue; its root would not be small.
+  # Drop what rounding alone makes of a zero eigenvalue; its root would not be small.
   kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
   return vectors[:, kept] * np.sqrt(values[kept])

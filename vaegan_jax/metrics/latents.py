@@ -1,24 +1,27 @@
-"""What the latents of an encoder carry: active units, and the KL of each dimension."""
+"""Information in an encoder's latents: active units, and the KL of each dimension."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.metrics import arrays
 
 
-def active_units(mean, *, threshold=0.01) -> int:
-  """Number of latent dimensions whose posterior means [N, Z] vary over images by more than `threshold`.
+def active_units(mean: ArrayLike, *, threshold: float = 0.01) -> int:
+  """Number of latent dimensions whose posterior means [N, Z] vary by more than `threshold`.
 
-  Variances about the mean over the N images, in squared units of z. Source: Burda et al. 2016 (the
-  threshold of 0.01, too, recalled).
+  The variance is over the N images, in squared units of z. Source: Burda et al. 2016 (recalled, as
+  is the threshold of 0.01).
   """
   return int((arrays.features('mean', mean).var(0) > threshold).sum())
 
 
-def kl_per_dimension(mean, logvar):
-  """float64 [Z], in nats: KL(N(mean, exp(logvar)) || N(0, 1)) of each dimension, averaged over images.
+def kl_per_dimension(mean: ArrayLike, logvar: ArrayLike) -> np.ndarray:
+  """float64 [Z], in nats: mean over images of KL(N(mean, exp(logvar)) || N(0, 1)), both [N, Z].
 
-  Of [N, Z] each. Its sum is the mean of losses.gaussian_kl, without that one's tangent beyond the
-  range of log-variances; infinite ones are refused.
+  Its sum is the mean of losses.gaussian_kl, but without the tangent beyond LOGVAR_RANGE.
+
+  Raises:
+    ValueError: also for log-variances above 700, where the variance overflows.
   """
   mean = arrays.features('mean', mean, at_least=1)
   logvar = arrays.features('logvar', logvar, at_least=1)

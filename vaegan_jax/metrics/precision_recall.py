@@ -3,20 +3,21 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.metrics import arrays, distances
 
 
 class PrecisionRecall(NamedTuple):
-  precision: float  # share of fakes within the manifold of the real
-  recall: float  # share of real ones within the manifold of the fakes
+  precision: float  # share of fakes inside the manifold of the real points
+  recall: float  # share of real points inside the manifold of the fakes
 
 
-def precision_recall(real, fake, *, k=3) -> PrecisionRecall:
-  """Both in 0..1, of real [N, F] and fake [M, F].
+def precision_recall(real: ArrayLike, fake: ArrayLike, *, k: int = 3) -> PrecisionRecall:
+  """PrecisionRecall, both in 0..1, of features real [N, F] and fake [M, F].
 
-  The manifold of a set is the union of closed balls about its points, each reaching to the point's
-  k-th nearest neighbour, itself not counted. One outlier has a large ball: density is sturdier.
+  The manifold of a set is the union of closed balls around its points, each reaching to the point's
+  k-th nearest neighbour in the set. An outlier has a large ball; density is more robust.
   """
   real, fake = distances.centred(*arrays.feature_pair(real, fake))
   k = arrays.nearest(k, len(real), len(fake))

@@ -1,20 +1,21 @@
-"""Accuracy of a classifier on images of known classes: whether samples are what was asked for."""
+"""A classifier's accuracy on images of known classes: do samples show the requested class?"""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax.metrics import arrays
 
 
-def top1(logits, labels) -> float:
-  """Share in 0..1 of rows of logits [N, K] whose largest entry is that of labels [N].
+def top1(logits: ArrayLike, labels: ArrayLike) -> float:
+  """Share, in 0..1, of rows of logits [N, K] whose largest entry is at the label, integers [N].
 
   Ties go to the smaller class. Source: Table 2 of Bao et al. (its number is recalled).
   """
   return float(_right(logits, labels)[0].mean())
 
 
-def top1_per_class(logits, labels):
-  """float64 [K]: top1 of the images of each class; NaN for a class without images."""
+def top1_per_class(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
+  """float64 [K]: top1 of each class's images; NaN for a class without images."""
   right, labels, num_classes = _right(logits, labels)
   counts = np.bincount(labels, minlength=num_classes)
   hits = np.bincount(labels[right], minlength=num_classes)

@@ -1,4 +1,7 @@
-"""The networks of both papers; each module has Encoder, Generator, Discriminator, Classifier."""
+"""The networks of both papers; each module has an Encoder, a Generator, and a Discriminator.
+
+`bao` also has a Classifier. `mlp`, for points in the plane, belongs to the toy example alone.
+"""
 
 from vaegan_jax.networks import bao, larsen
 

@@ -1,25 +1,31 @@
-"""The networks of CVAE-GAN (Bao et al. 2017), at 128x128 those that the paper names: GoogLeNet
-encoder, deconvolutional generator, DCGAN discriminator, AlexNet classifier; batch norm after each
-convolution.
+"""The networks of CVAE-GAN (Bao et al. 2017).
 
-What the paper leaves open and is chosen here: the generator's two full layers (1024 units, then
-2x2x256); DCGAN with five convolutions at 128x128, 5x5 each; no auxiliary heads; AlexNet in one
-tower, with batch norm in place of local response normalisation; and no dropout, because f_C is
-taken in the pass that trains the classifier, where two random masks would put equal images apart
-in L_G. Smaller images drop halvings and doublings.
+At 128x128 they are those the paper names: GoogLeNet encoder, deconvolutional generator, DCGAN
+discriminator, AlexNet classifier, with batch norm after each convolution. Smaller images use fewer
+layers of stride 2.
+
+The paper leaves the rest open. Our choices: two full layers in the generator (1024 units, then
+2x2x256); five 5x5 convolutions in DCGAN at 128x128; no auxiliary heads; AlexNet in one tower, with
+batch norm instead of local response normalisation; no dropout, because f_C comes from the pass that
+trains the classifier, where two random masks would separate equal images in L_G.
+
+Arguments of every network: c [B, A] float32, the condition, or None; `train`, whether batch norm
+uses the batch's statistics and moves its running ones. Errors: ValueError for an unknown image size
+and for images of another shape.
 """
 
 import functools
 from typing import Any
 
 from flax import linen as nn
+import jax
 from jax import lax
 import jax.numpy as jnp
 
 from vaegan_jax.networks import convolutions, layers
 
-# GoogLeNet's inception modules (recalled of Szegedy et al. 2015, Table 1): channels of the 1x1, of
-# reduction and 3x3, of reduction and 5x5, and after the pool.
+# GoogLeNet's inception modules (recalled from Szegedy et al. 2015, Table 1): channels of the 1x1,
+# the 3x3's reduction, the 3x3, the 5x5's reduction, the 5x5, and after the pool.
 INCEPTION = {
   '3a': (64, 96, 128, 16, 32, 32),
   '3b': (128, 128, 192, 32, 96, 64),
@@ -32,16 +38,15 @@ INCEPTION = {
   '5b': (384, 192, 384, 48, 128, 128),
 }
 WHOLE = ('3a', '3b', 'pool', '4a', '4b', '4c', '4d', '4e', 'pool', '5a', '5b')
-# Stem and modules by image size, such that the last map has 4x4 pixels; small images have fewer
-# modules, which makes the program fast to compile.
+# Stem and modules by image size; the last map has 4x4 pixels. Small images use fewer modules, so
+# their programs compile fast.
 ENCODER = {
   128: ('pool', 'conv', 'pool', *WHOLE),
   64: ('conv', 'pool', *WHOLE),
   32: ('conv', '3a', 'pool', '4a', 'pool', '5b'),
   16: ('conv', 'pool', '4a'),
 }
-# AlexNet: channels, kernel, strides and whether a pool follows, of each convolution; units of its full
-# layers. Smaller images are kept to a last map of about 4x4 pixels.
+# AlexNet's convolutions: channels, kernel, stride, and whether a pool follows.
 ALEXNET = (
   (96, 11, 4, True),
   (256, 5, 1, True),
@@ -49,27 +54,29 @@ ALEXNET = (
   (384, 3, 1, False),
   (256, 3, 1, True),
 )
+# Convolutions and units of the full layers by image size; the last map has about 4x4 pixels.
 CLASSIFIER = {
   128: (ALEXNET, 4096),
   64: (((96, 7, 2, True), *ALEXNET[1:]), 4096),
   32: (((96, 5, 1, True), *ALEXNET[1:]), 4096),
   16: (((96, 5, 1, True), (256, 3, 1, True), (256, 3, 1, False)), 1024),
 }
-# Layers of stride 2: of the generator from 2x2 pixels up, of the discriminator down to 4x4.
+# Layers of stride 2 by image size: the generator's from 2x2 pixels up, the discriminator's down to
+# 4x4.
 GENERATOR = {16: 3, 32: 4, 64: 5, 128: 6}
 DISCRIMINATOR = {16: 2, 32: 3, 64: 4, 128: 5}
 
 Conv = functools.partial(
-  nn.Conv, conv_general_dilated=convolutions.conv_of_linen, kernel_init=layers.dcgan_normal
+  nn.Conv, conv_general_dilated=convolutions.conv_for_linen, kernel_init=layers.dcgan_normal
 )
 Dense = functools.partial(nn.Dense, kernel_init=layers.dcgan_normal)
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 
-def pool(x, strides=2):
-  """[B, H / strides, W / strides, C]: maxima of x [B, H, W, C] over 3x3 windows, padded as 'SAME'.
+def pool(x: jax.Array, strides: int = 2) -> jax.Array:
+  """[B, H / strides, W / strides, C]: 3x3 max pooling of x [B, H, W, C] with 'SAME' padding.
 
-  As nn.max_pool gives them, whose gradient takes XLA 3 to 7 times as long on a CPU.
+  Equals nn.max_pool, whose gradient takes XLA 3 to 7 times as long on a CPU.
   """
   for axis in (1, 2):
     size = x.shape[axis]
@@ -85,7 +92,7 @@ def pool(x, strides=2):
 
 
 class ConvNorm(nn.Module):
-  """Convolution without bias, batch norm, ReLU: [B, H / strides, W / strides, channels]."""
+  """[B, H / strides, W / strides, channels]: convolution without bias, batch norm, ReLU."""
 
   channels: int
   kernel_size: int
@@ -94,7 +101,7 @@ class ConvNorm(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, train):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     k = self.kernel_size
     h = Conv(
       self.channels,
@@ -109,19 +116,20 @@ class ConvNorm(nn.Module):
 
 
 class Inception(nn.Module):
-  """An inception module: its four branches side by side [B, H, W, sum of their channels]."""
+  """[B, H, W, sum of channels]: the four branches of an inception module, concatenated."""
 
   channels: tuple[int, ...]  # a row of INCEPTION
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, train):
-    conv = lambda channels, k, name, x: ConvNorm(
-      channels, k, dtype=self.dtype, axis_name=self.axis_name, name=name
-    )(x, train)
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def conv(channels, k, name, x):
+      module = ConvNorm(channels, k, dtype=self.dtype, axis_name=self.axis_name, name=name)
+      return module(x, train)
+
     one, reduce_three, three, reduce_five, five, after_pool = self.channels
-    # The three 1x1 convolutions of x are one, with their channels side by side: the same function.
+    # One 1x1 convolution with the channels of three: the same function.
     h = conv(one + reduce_three + reduce_five, 1, 'reduce', x)
     return jnp.concatenate(
       [
@@ -135,7 +143,7 @@ class Inception(nn.Module):
 
 
 class Encoder(nn.Module):
-  """mean, logvar [B, Z] float32 of q(z|x, c): GoogLeNet, c merged at the last full layer."""
+  """mean, logvar [B, Z] float32 of q(z|x, c): GoogLeNet, with c at the last full layer."""
 
   image_size: int
   channels: int
@@ -145,10 +153,10 @@ class Encoder(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, c, train):
+  def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     stages = layers.by_size(ENCODER, self.image_size)
     layers.check_images(x, self.image_size, self.channels)
-    scaled = lambda count: layers.scaled(count, self.width)
+    scaled = functools.partial(layers.scaled, width=self.width)
     shared = dict(dtype=self.dtype, axis_name=self.axis_name)
     h = ConvNorm(scaled(64), 7, 2, name='conv1', **shared)(x.astype(self.dtype), train)
     for stage in stages:
@@ -165,7 +173,7 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-  """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c, through 2x2 pixels."""
+  """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c, starting at 2x2 pixels."""
 
   image_size: int
   channels: int
@@ -174,9 +182,9 @@ class Generator(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, z, c, train):
+  def __call__(self, z: jax.Array, c: jax.Array | None, train: bool) -> jax.Array:
     doublings = layers.by_size(GENERATOR, self.image_size)
-    scaled = lambda count: layers.scaled(count, self.width)
+    scaled = functools.partial(layers.scaled, width=self.width)
     h = layers.with_condition(z.astype(self.dtype), c)
     for i, units in enumerate((scaled(1024), 4 * scaled(256))):
       h = Dense(units, use_bias=False, dtype=self.dtype, name=f'full{i}')(h)
@@ -191,21 +199,21 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """logits [B] float32, and f_D [B, F]: the input of the last full layer (DCGAN's, of 5x5 kernels).
+  """logits [B] float32, and f_D [B, F]: the input of the last full layer (DCGAN, 5x5 kernels).
 
-  `conditional` (not in the paper) puts c beside the flattened map and a full layer of 1024 units on
-  top, without which the logit would be a sum of a function of the image and one of c.
+  `conditional` (not in the paper) concatenates c with the flattened map and adds a full layer of
+  1024 units. Without that layer the logit would be a sum f(x) + g(c).
   """
 
   image_size: int
   channels: int
   width: float = 1.0
-  conditional: bool = False  # whether c is seen
+  conditional: bool = False  # whether it sees c
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, c, train):
+  def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     halvings = layers.by_size(DISCRIMINATOR, self.image_size)
     layers.check_images(x, self.image_size, self.channels)
     h = x.astype(self.dtype)
@@ -229,7 +237,10 @@ class Discriminator(nn.Module):
 
 
 class Classifier(nn.Module):
-  """Class logits [B, K] float32, and f_C [B, F]: the last full layer's input (AlexNet's fc7)."""
+  """Class logits [B, K] float32, and f_C [B, F]: the input of the last full layer (AlexNet's fc7).
+
+  ValueError for num_classes below 1.
+  """
 
   image_size: int
   channels: int
@@ -239,7 +250,7 @@ class Classifier(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, train):
+  def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
     rows, units = layers.by_size(CLASSIFIER, self.image_size)
     layers.check_images(x, self.image_size, self.channels)
     if self.num_classes < 1:
@@ -252,7 +263,7 @@ class Classifier(nn.Module):
       h = pool(h) if pooled else h
     h = h.reshape(len(h), -1)
     for i in range(2):
-      # At 4096 inputs He's deviation is DCGAN's, nearly (0.022); at others 0.02 would be too small.
+      # He's deviation: at 4096 inputs (0.022) nearly DCGAN's 0.02, too small for fewer inputs.
       h = nn.relu(
         nn.Dense(
           layers.scaled(units, self.width),

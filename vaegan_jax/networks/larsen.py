@@ -2,14 +2,19 @@
 
 Padding, biases, initialisers, and the epsilons of batch norm are those of the authors' code. Other
 image sizes have more or fewer layers of stride 2. Conditions enter as recalled for the paper's
-section 4.2 (LFW attributes): beside the input of the top full layer of encoder and discriminator,
-beside z in the generator.
+section 4.2 (LFW attributes): concatenated with z in the generator, and with the input of the top
+full layer in encoder and discriminator.
+
+Arguments of every network: c [B, A] float32, the condition, or None; `train`, whether batch norm
+uses the batch's statistics and moves its running ones. Errors: ValueError for an unknown image size
+and for images of another shape.
 """
 
 import functools
 from typing import Any
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 
 from vaegan_jax.networks import convolutions, layers
@@ -22,7 +27,7 @@ Conv = functools.partial(
   kernel_size=(5, 5),
   padding=2,
   kernel_init=layers.uniform_fan_in,
-  conv_general_dilated=convolutions.conv_of_linen,
+  conv_general_dilated=convolutions.conv_for_linen,
 )
 Dense = functools.partial(nn.Dense, kernel_init=layers.uniform_fan_in)
 
@@ -39,7 +44,7 @@ class Encoder(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, c, train):
+  def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     strided = layers.by_size(STRIDED, self.image_size)
     layers.check_images(x, self.image_size, self.channels)
     h = x.astype(self.dtype)
@@ -70,7 +75,7 @@ class Generator(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, z, c, train):
+  def __call__(self, z: jax.Array, c: jax.Array | None, train: bool) -> jax.Array:
     strided = layers.by_size(STRIDED, self.image_size)
     base, channels = self.image_size >> strided, layers.scaled(256, self.width)
     h = layers.with_condition(z.astype(self.dtype), c)
@@ -88,18 +93,18 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
   """logits [B] float32, and Dis_l [B, F]: the last strided convolution before its batch norm.
 
-  Dis_l is taken as in the authors' code, without bias, batch norm or ReLU (F = 16384 at 64x64).
+  As in the authors' code, Dis_l has no bias, batch norm or ReLU (F = 16384 at 64x64).
   """
 
   image_size: int
   channels: int
   width: float = 1.0
-  conditional: bool = False  # whether c is seen
+  conditional: bool = False  # whether it sees c
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, c, train):
+  def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     strided = layers.by_size(STRIDED, self.image_size)
     layers.check_images(x, self.image_size, self.channels)
     h = x.astype(self.dtype)

@@ -1,38 +1,43 @@
-"""What the networks share: sizes, initialisers, batch norm, transposed convolution."""
+"""What the networks share: initialisers, sizes, conditions, batch norm, transposed convolution."""
 
 import collections
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import math
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from flax import linen as nn
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax.networks import convolutions
 
-SIZES = (16, 32, 64, 128)  # pixels, of the square images that the networks are made for
+SIZES = (16, 32, 64, 128)  # pixels per side of the images that the networks take
 
-CONSTANTS = {nn.initializers.zeros: 0.0, nn.initializers.ones: 1.0}
+T = TypeVar('T')
+
+
+# --- Initialisers
 
 
 class KernelInit(NamedTuple):
-  """An initialiser for linen: noise around zero, times a scale that the kernel's shape gives."""
+  """A linen initialiser: centred noise times a scale that depends on the kernel's shape."""
 
-  noise: Callable  # (key, shape, dtype) -> array
-  scale: Callable  # shape -> float
+  noise: Callable[..., jax.Array]  # (key, shape, dtype) -> array
+  scale: Callable[[Sequence[int]], float]  # shape -> float
 
-  def __call__(self, key, shape, dtype=jnp.float32):
+  def __call__(self, key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
     return self.scale(shape) * self.noise(key, shape, dtype)
 
 
-def fan_in(shape):
-  """Inputs of one output of a dense or convolution kernel [..., in, out]."""
+def fan_in(shape: Sequence[int]) -> int:
+  """Inputs per output of a dense or convolution kernel [..., in, out]."""
   return math.prod(shape[:-1])
 
 
-def fan_out(shape):
+def fan_out(shape: Sequence[int]) -> int:
   """k * k * out, of a kernel [k, k, in, out]."""
   return math.prod(shape) // shape[-2]
 
@@ -46,102 +51,128 @@ dcgan_normal = KernelInit(jax.random.normal, lambda shape: 0.02)
 lecun_normal = KernelInit(jax.random.normal, lambda shape: fan_in(shape) ** -0.5)
 he_normal = KernelInit(jax.random.normal, lambda shape: (2 / fan_in(shape)) ** 0.5)
 
+CONSTANTS: dict[Any, float] = {nn.initializers.zeros: 0.0, nn.initializers.ones: 1.0}
 
-def init(net, key, *inputs):
-  """{'params', 'batch_stats'} of `net`, distributed as by net.init(key, *inputs, train=False).
 
-  All kernels take their part of one draw of noise: dozens of initialisers, each compiled for
-  itself, take XLA longer than a training step. Works eagerly (fastest), under jit and under vmap;
-  depends on `key` alone, not on the devices. A network with a parameter that starts in another way
-  than a KernelInit, zeros or ones does (none of this package) is left to its own init.
+def init(net: nn.Module, key: jax.Array, *inputs: jax.Array | None) -> Mapping[str, Any]:
+  """{'params', 'batch_stats'} of `net`, distributed as net.init(key, *inputs, train=False).
+
+  All kernels share one draw of noise per distribution: dozens of initialisers, each compiled
+  separately, cost XLA more than a training step. Works eagerly (fastest), under jit and under vmap,
+  and depends on `key` alone, not on the devices. Falls back to net.init if a parameter starts as
+  anything but a KernelInit, zeros or ones (no network of this package does).
   """
-  modules = {}
+  recorder = _Recorder()
+  with nn.intercept_methods(recorder):
+    shapes = jax.eval_shape(functools.partial(net.init, train=False), key, *inputs)
+  paths_and_leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+  leaves = [
+    (recorder.start([entry.key for entry in path]), leaf) for path, leaf in paths_and_leaves
+  ]
+  if not all(isinstance(start, (float, KernelInit)) for start, _ in leaves):
+    return net.init(key, *inputs, train=False)
+  noise = _Noise(key, leaves)
+  return jax.device_put(tree.unflatten([noise.filled(start, leaf) for start, leaf in leaves]))
 
-  def remember(call, args, kwargs, context):
-    modules[context.module.path] = context.module
+
+class _Recorder:
+  """A linen interceptor that records the module at each path."""
+
+  def __init__(self):
+    self.modules = {}
+
+  def __call__(self, call, args, kwargs, context):
+    self.modules[context.module.path] = context.module
     return call(*args, **kwargs)
 
-  def start(path):
-    module, name = modules[tuple(path[1:-1])], path[-1]  # path: 'params', 'conv0', 'kernel'
+  def start(self, path):
+    """The KernelInit or constant of the variable at `path` ('params', 'conv0', 'kernel')."""
+    module, name = self.modules[tuple(path[1:-1])], path[-1]
     if isinstance(module, nn.BatchNorm) and name in ('mean', 'var'):
       return float(name == 'var')
     initialiser = getattr(module, f'{name}_init', None)
     return CONSTANTS.get(initialiser, initialiser)
 
-  with nn.intercept_methods(remember):
-    shapes = jax.eval_shape(functools.partial(net.init, train=False), key, *inputs)
-  leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
-  leaves = [(start([entry.key for entry in path]), leaf) for path, leaf in leaves]
-  if not all(isinstance(first, (float, KernelInit)) for first, _ in leaves):
-    return net.init(key, *inputs, train=False)
-  return jax.device_put(tree.unflatten(_filled(leaves, key)))
+
+class _Noise:
+  """One draw per distribution, dealt out leaf by leaf; numpy arrays unless `key` is traced."""
+
+  def __init__(self, key, leaves):
+    sizes = collections.Counter()
+    for start, leaf in leaves:
+      if isinstance(start, KernelInit):
+        sizes[start.noise] += leaf.size
+    self.rest = {
+      draw: draw(jax.random.fold_in(key, i), (size,), jnp.float32)
+      for i, (draw, size) in enumerate(sizes.items())
+    }
+    if not isinstance(key, Tracer):
+      # Slicing numpy arrays compiles nothing.
+      self.rest = {draw: np.asarray(a) for draw, a in self.rest.items()}
+
+  def filled(self, start, leaf):
+    """An array like `leaf` that starts as `start`, a KernelInit or a constant."""
+    if not isinstance(start, KernelInit):
+      return np.full(leaf.shape, start, leaf.dtype)
+    noise = self.rest[start.noise]
+    part, self.rest[start.noise] = noise[: leaf.size], noise[leaf.size :]
+    return start.scale(leaf.shape) * part.reshape(leaf.shape)
 
 
-def _filled(leaves, key):
-  """Arrays for [(KernelInit or constant, shape and dtype)]: numpy's, unless `key` is traced."""
-  sizes = collections.Counter()
-  for first, leaf in leaves:
-    if isinstance(first, KernelInit):
-      sizes[first.noise] += leaf.size
-  noise = {
-    draw: draw(jax.random.fold_in(key, i), (size,), jnp.float32)
-    for i, (draw, size) in enumerate(sizes.items())
-  }
-  if not isinstance(key, jax.core.Tracer):
-    noise = {draw: np.asarray(a) for draw, a in noise.items()}  # numpy slices compile nothing
-
-  def filled(first, leaf):
-    if not isinstance(first, KernelInit):
-      return np.full(leaf.shape, first, leaf.dtype)
-    part, noise[first.noise] = noise[first.noise][: leaf.size], noise[first.noise][leaf.size :]
-    return first.scale(leaf.shape) * part.reshape(leaf.shape)
-
-  return [filled(first, leaf) for first, leaf in leaves]
+# --- Sizes
 
 
-def scaled(count, width):
-  """Channels or units: the published `count` times `width`, rounded to a multiple of 4, at least 4;
-  `count` itself at width 1."""
+def scaled(count: int, width: float) -> int:
+  """The published `count` of channels or units times `width`: a multiple of 4, at least 4.
+
+  Width 1 returns `count` itself.
+  """
   return count if width == 1 else max(4, 4 * round(count * width / 4))
 
 
-def by_size(table, image_size):
-  """table[image_size], or ValueError that names the sizes there are."""
+def by_size(table: Mapping[int, T], image_size: int) -> T:
+  """table[image_size]; ValueError that names the possible sizes."""
   if image_size not in table:
-    raise ValueError(
-      f'image_size={image_size}: the networks are made for {", ".join(map(str, SIZES))}'
-    )
+    raise ValueError(f'image_size={image_size}: the networks take {", ".join(map(str, SIZES))}')
   return table[image_size]
 
 
-def check_images(x, image_size, channels):
-  """None, or ValueError unless x is [B, image_size, image_size, channels]."""
+def check_images(x: jax.Array, image_size: int, channels: int) -> None:
+  """ValueError unless x is [B, image_size, image_size, channels]."""
   if x.shape[1:] != (image_size, image_size, channels):
     raise ValueError(
-      f'images of shape {x.shape[1:]} given to a network made for '
-      f'{(image_size, image_size, channels)}: resize them, or make another network'
+      f'images of shape {x.shape[1:]} given to a network for '
+      f'{(image_size, image_size, channels)}: resize them, or build another network'
     )
 
 
-def with_condition(h, c):
-  """[h, c] side by side in h's dtype [B, F + A]; h [B, F] itself where c is None."""
+# --- Conditions
+
+
+def with_condition(h: jax.Array, c: jax.Array | None) -> jax.Array:
+  """[h, c] concatenated [B, F + A], in h's dtype; h [B, F] itself if c is None."""
   return h if c is None else jnp.concatenate([h, c.astype(h.dtype)], axis=-1)
 
 
-def required(c):
-  """c, or ValueError where it is None."""
+def required(c: jax.Array | None) -> jax.Array:
+  """c; ValueError if it is None."""
   if c is None:
     raise ValueError(
-      'a conditional discriminator needs a condition: give c, or make it with conditional=False'
+      'a conditional discriminator needs a condition: give c, or build it with conditional=False'
     )
   return c
 
 
-def batch_norm(module, train, epsilon=1e-5, name=None):
-  """nn.BatchNorm for `module` (its dtype and axis_name): float32 statistics, of the last axis.
+# --- Layers
 
-  Running statistics keep 0.9 of their old value (Larsen et al.'s code; torch calls this 0.1). They
-  are of mean and variance, where that code averages the inverse standard deviation.
+
+def batch_norm(
+  module: Any, train: bool, epsilon: float = 1e-5, name: str | None = None
+) -> nn.BatchNorm:
+  """nn.BatchNorm for `module`, with its dtype and axis_name: float32 statistics of the last axis.
+
+  Running statistics keep 0.9 of their old value (as in Larsen et al.'s code; torch calls this 0.1).
+  They are of mean and variance, whereas that code averages the inverse standard deviation.
   """
   return nn.BatchNorm(
     use_running_average=not train,
@@ -156,8 +187,8 @@ def batch_norm(module, train, epsilon=1e-5, name=None):
 class ConvTranspose(nn.Module):
   """[B, 2H, 2W, features]: for odd k the adjoint of a stride-2 convolution padded by k // 2.
 
-  That is torch's ConvTranspose2d(k, stride=2, padding=k // 2, output_padding=1); flax's 'SAME' pads
-  the other way round.
+  Equals torch's ConvTranspose2d(k, stride=2, padding=k // 2, output_padding=1); flax's 'SAME' pads
+  the other side.
   """
 
   features: int
@@ -168,7 +199,7 @@ class ConvTranspose(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     k = self.kernel_size
     kernel = self.param('kernel', self.kernel_init, (k, k, x.shape[-1], self.features))
     y = convolutions.conv_transpose(

@@ -1,15 +1,15 @@
-"""The networks of the toy example (Bao et al. 2017, recalled): points of the plane, not images.
+"""The networks of the toy example (Bao et al. 2017, recalled): points in the plane, not images.
 
-Generator and discriminator have three hidden layers of 32, 64 and 64 units. ReLU, the linear
-output, and the encoder, built alike, are our choice. Nothing is normalised. `unit` is the length in
-the plane that counts as 1 within a network: points are divided by it on the way in, multiplied on the
-way out.
+Generator and discriminator have three hidden layers of 32, 64 and 64 units. Our choices: ReLU, a
+linear output, an encoder of the same build, no normalisation. `unit` is the length in the plane
+that counts as 1 inside a network: inputs are divided by it, outputs multiplied.
 """
 
 import functools
 from typing import Any
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 
 from vaegan_jax.networks import layers
@@ -19,12 +19,12 @@ Dense = functools.partial(nn.Dense, kernel_init=layers.lecun_normal)
 
 
 class Hidden(nn.Module):
-  """[B, 64]: the last hidden layer, of x and c side by side."""
+  """[B, 64]: the last hidden layer, from x [B, F] and c [B, A] or None."""
 
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x, c):
+  def __call__(self, x: jax.Array, c: jax.Array | None) -> jax.Array:
     h = layers.with_condition(x.astype(self.dtype), c)
     for i, units in enumerate(HIDDEN):
       h = nn.relu(Dense(units, dtype=self.dtype, name=f'full{i}')(h))
@@ -32,15 +32,15 @@ class Hidden(nn.Module):
 
 
 class Encoder(nn.Module):
-  """mean, logvar [B, Z] float32 of q(z|x, c)."""
+  """mean, logvar [B, Z] float32 of q(z|x, c), from points x [B, 2]."""
 
   latent_size: int
   unit: float = 1.0
   dtype: Any = jnp.float32
-  axis_name: str | None = None  # unused, here and below: the networks' common signature
+  axis_name: str | None = None  # unused in this file; all networks have it
 
   @nn.compact
-  def __call__(self, x, c, train):
+  def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     h = Hidden(self.dtype, name='hidden')(x / self.unit, c).astype(jnp.float32)
     return Dense(self.latent_size, name='mean')(h), Dense(self.latent_size, name='logvar')(h)
 
@@ -53,22 +53,22 @@ class Generator(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, z, c, train):
+  def __call__(self, z: jax.Array, c: jax.Array | None, train: bool) -> jax.Array:
     return self.unit * Dense(2, name='point')(
       Hidden(self.dtype, name='hidden')(z, c).astype(jnp.float32)
     )
 
 
 class Discriminator(nn.Module):
-  """logits [B] float32, and f_D [B, 64], the input of the last full layer."""
+  """logits [B] float32, and f_D [B, 64], the input of the last full layer, from x [B, 2]."""
 
-  conditional: bool = False  # whether c is seen
+  conditional: bool = False  # whether it sees c
   unit: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, c, train):
+  def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     c = layers.required(c) if self.conditional else None
     features = Hidden(self.dtype, name='hidden')(x / self.unit, c)
     return Dense(1, name='logit')(features.astype(jnp.float32))[:, 0], features
