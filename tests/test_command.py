@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vaegan_jax import build, command, configs, methods, programs, settings
+from vaegan_jax import build, checks, command, configs, methods, programs, settings
 from vaegan_jax.configs import base
 from vaegan_jax.configs import digits as digits_config
 from vaegan_jax.runs import train
@@ -37,6 +37,7 @@ def run(script, *arguments):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'arguments,words',
   [
@@ -195,6 +196,7 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
     train.train(digits(), tmp_path / 'file')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('script', ['train', 'sample', 'evaluate', 'tables/bao_table_1'])
 def test_help_is_help(script):
   done = run(script, '--help')
@@ -227,6 +229,7 @@ def test_the_config_comes_before_its_overrides():
   assert command.config_first(rest) == rest
 
 
+@pytest.mark.slow
 def test_a_command_anywhere(tmp_path):
   """An own config file, and overrides before it, by the installed command's function."""
   (tmp_path / 'mine.py').write_text(
@@ -252,6 +255,7 @@ def test_a_command_anywhere(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'arguments,words',
   [
@@ -265,6 +269,7 @@ def test_sampling_without_a_run(arguments, words):
   assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'script,arguments,words',
   [
@@ -292,6 +297,7 @@ def test_what_scripts_refuse_before_they_import_much(script, arguments, words):
   assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'script,arguments,words',
   [
@@ -360,4 +366,4 @@ def test_base_config_names_only_fields_that_are_checked_or_free():
     'gate.on',
   }
   for path, _ in settings.fields(base.get_config('cvae_gan')):
-    assert path in settings.BOUNDS or path in free or path.startswith('method.'), path
+    assert path in checks.BOUNDS or path in free or path.startswith('method.'), path

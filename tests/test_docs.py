@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from vaegan_jax import configs, methods, settings
+from vaegan_jax import checks, configs, methods, settings
 from vaegan_jax.configs import digits
 from vaegan_jax.runs import train
 
@@ -125,7 +125,7 @@ def check_arguments(path, arguments):
       settings.members(config, ['0'], {field: values.split(',')})
     elif name == 'set' and path.stem != 'toy_example':
       fields.update([value.split('=', 1)])
-  settings.check(settings.with_settings(config, fields))
+  checks.check(settings.with_settings(config, fields))
 
 
 # --- The tests.

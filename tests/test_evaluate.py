@@ -1,6 +1,5 @@
-"""Evaluation and studies, with judges and models whose verdicts are known."""
+"""Evaluation and studies, with judges and models whose results are known in advance."""
 
-import importlib
 import json
 
 import numpy as np
@@ -8,7 +7,10 @@ from PIL import Image
 import pytest
 
 from vaegan_jax import data, evaluate, settings
+from vaegan_jax.configs import digits as digits_config
 from vaegan_jax.experiments import study
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +19,7 @@ def digits():
 
 
 class Pixels:
-  """Features are pixels; a class is told by the nearest mean of real digits."""
+  """Features are pixels; the class is that of the nearest mean of real digits."""
 
   name = 'pixels'
 
@@ -34,13 +36,12 @@ class Pixels:
 
 
 class Model:
-  """Samples are training images of the class asked for, or one and the same of it."""
+  """Samples are training images of the class asked for; if collapsed, always the same one."""
 
   latent_size, step = 2, 5
-  about = dict(condition='label')
-  config = dict(method_name='known', seed=0)
 
   def __init__(self, dataset, collapsed=False, wrong=0):
+    self.about, self.config = dict(condition='label'), dict(method_name='known', seed=0)
     self.dataset, self.collapsed, self.wrong = dataset, collapsed, wrong
     self.networks = dict(encoder=None, generator=None)
 
@@ -91,13 +92,16 @@ def test_reconstructions_and_latents(digits):
   assert any('top1' in line for line in lines) and not any('[' in line for line in lines)
 
 
-def test_a_study_names_what_it_does_not_have(tmp_path, monkeypatch):
-  with pytest.raises(ValueError, match='no configs/nowhere.py.*digits'):
-    study.config_of('nowhere', 'vae', 0, {})
+def test_a_study_names_what_it_does_not_have():
+  with pytest.raises(
+    ValueError, match='--data=digit: no such config; did you mean digits.*celeba64'
+  ):
+    study.config_of('digit', 'vae', 0, {})
   config = study.config_of('digits', 'vae', 3, {'network.width': '0.5', 'steps': 7, 'ema_decay': 0})
   assert (config.seed, config.network.width, config.steps, config.ema_decay) == (3, 0.5, 7, 0.0)
-  first = lambda **own: study.config_of('digits', 'vae_dis', 0, {'steps': 40, **own}).first.steps
-  assert first() == 20 and first(**{'first.steps': 5}) == 5
+  for own, first_steps in (({}, 20), ({'first.steps': 5}, 5)):
+    config = study.config_of('digits', 'vae_dis', 0, {'steps': 40, **own})
+    assert config.first.steps == first_steps
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_a_study_names_what_it_does_not_have(tmp_path, monkeypatch):
   ],
 )
 def test_settings_that_do_not_fit_are_named(setting, words):
-  config = importlib.import_module('configs.digits').get_config('vae')
+  config = digits_config.get_config('vae')
   with pytest.raises(ValueError, match=words):
     settings.with_settings(config, dict([setting]))
 
@@ -125,7 +129,7 @@ def test_the_table_gives_mean_and_deviation_over_seeds():
   assert lines[2:] == ['| a | 50% ± 35% |', '| b |  |']
 
 
-def test_a_study_goes_on_where_it_stopped(tmp_path):
+def test_a_study_resumes_where_it_stopped(tmp_path):
   settings = {
     'steps': 2,
     'batch_size': 16,
@@ -135,16 +139,13 @@ def test_a_study_goes_on_where_it_stopped(tmp_path):
     'save_every_steps': 2,
   }
   said = []
-  call = lambda: study.figures(
-    'digits',
-    dict(plain=('cvae', {})),
-    [0],
-    settings,
-    tmp_path,
-    n=100,
-    judge_steps=2,
-    say=said.append,
-  )
+
+  def call():
+    plain = dict(plain=('cvae', {}))
+    return study.figures(
+      'digits', plain, [0], settings, tmp_path, n=100, judge_steps=2, say=said.append
+    )
+
   first = call()
   assert any('done: 2 steps' in line for line in said)
   said.clear()
@@ -152,9 +153,8 @@ def test_a_study_goes_on_where_it_stopped(tmp_path):
   study.write(tmp_path, first, [('top-1', 'samples', 'top1', '.1%')], say=said.append)
   study.picture(tmp_path, ['plain'], rows=1)
   with Image.open(tmp_path / 'samples.png') as picture:
-    width, height = (
-      picture.size
-    )  # ten classes of 16x16, four times as large, and the row's name on the left
+    width, height = picture.size
+    # Ten classes of 16x16, enlarged four times, with the name of the row on the left.
     assert height == 68 and 10 * 66 + 2 + 20 < width < 10 * 66 + 2 + 60
   assert (tmp_path / 'table.md').read_text().count('\n') == 3
   with pytest.raises(ValueError, match='another config.*\n.*batch_size: 8 now, 16 then'):

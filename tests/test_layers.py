@@ -70,9 +70,23 @@ MAY = {
   'step': {'augment', 'losses', 'model', 'routing', 'networks.layers'},
   'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
   # From a config to objects.
-  'settings': {'augment', 'model', 'networks', 'optim', 'parallel', 'step', 'words'},
+  'settings': {'words'},
+  'checks': {
+    *('augment', 'model', 'networks', 'optim', 'parallel', 'settings', 'step', 'words'),
+  },
   'build': {
-    *('augment', 'data', 'losses', 'model', 'networks', 'optim', 'parallel', 'settings', 'step'),
+    *(
+      'augment',
+      'checks',
+      'data',
+      'losses',
+      'model',
+      'networks',
+      'optim',
+      'parallel',
+      'settings',
+      'step',
+    ),
     'words',
   },
   'programs': {
@@ -101,7 +115,7 @@ MAY = {
   'command': {'configs', 'files', 'words'},
 }
 # The files that a ConfigDict reaches; all others take plain values.
-READ_CONFIGS = {'settings', 'build', 'programs', 'command'}
+READ_CONFIGS = {'settings', 'checks', 'build', 'programs', 'command'}
 
 
 def imported(path):

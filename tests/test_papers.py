@@ -9,6 +9,8 @@ from benchmarks import arithmetic, least
 from vaegan_jax import methods, optim
 from vaegan_jax.model import SEES, can_train
 
+pytestmark = pytest.mark.slow
+
 LAMBDAS = dict(
   kl=3.0, pixel=1.0, feature_d=1.0, feature_c=1.0, match_d=1e-3, match_c=1e-3
 )  # Bao et al.

@@ -13,6 +13,8 @@ from tests import tiny
 from vaegan_jax import data, methods, optim, parallel
 from vaegan_jax.step import train_step
 
+pytestmark = pytest.mark.slow
+
 MODES = ('mesh', 'pmap')
 
 

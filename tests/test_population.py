@@ -26,6 +26,8 @@ from vaegan_jax.runs import train
 from vaegan_jax.runs.workdir import POPULATION, Member, begin
 from vaegan_jax.step import draw
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 

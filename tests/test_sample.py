@@ -12,6 +12,8 @@ import pytest
 from vaegan_jax import checkpoint, conditions, programs, restore, settings
 from vaegan_jax.configs import digits
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 

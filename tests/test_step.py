@@ -89,6 +89,7 @@ def three_steps(name, mode, count, **options):
   return on.take_terms(terms), jax.device_get(on.take_state(state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', EIGHT)
 def test_any_number_of_devices_gives_the_same_numbers(name):
   """Losses, parameters, statistics, centres: jit over 1, 2, 8 devices, and pmap over 8."""

@@ -16,6 +16,8 @@ import pytest
 
 from vaegan_jax import checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = [
   '--config.network.width=0.0625',

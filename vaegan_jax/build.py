@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import optax
 
-from vaegan_jax import augment, data, losses, optim, settings
+from vaegan_jax import augment, checks, data, losses, optim, settings
 from vaegan_jax.model import ADVERSARIAL, MAKERS, Model, losses_of, networks_of
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import AXIS, free_bytes
@@ -24,7 +24,7 @@ RESIDENT = 0.5  # the largest share of a device's free memory that a data set on
 
 def check(config: ConfigDict) -> None:
   """Raises ValueError that names the first field with a bad value, and what it may be."""
-  settings.check(config)
+  checks.check(config)
   for table in tables_of(config):
     networks(config, networks_of(losses_of(table)))
 

@@ -8,7 +8,8 @@ The papers' letters, used in this file alone:
 
 The images x_f and x_p are the waist of the graph, the only link between its two halves: `make` goes
 from parameters of the makers (encoder, generator) to them, `judge` from them to the losses, through
-the critics (discriminator, classifier). routing.py differentiates the two halves one after the other.
+the critics (discriminator, classifier). routing.py differentiates the two halves one after the
+other.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
