@@ -87,8 +87,8 @@ def config_of(data: str, method: str, seed: int, settings: Settings) -> ConfigDi
   """
   if data not in configs.NAMES:
     raise ValueError(
-      f'--data={data}: no such config{closest(data, configs.NAMES)}; the package has '
-      f'{", ".join(configs.NAMES)}'
+      f'--data={data}: no such config; the package has {", ".join(configs.NAMES)}'
+      + closest(data, configs.NAMES)
     )
   config = importlib.import_module(f'vaegan_jax.configs.{data}').get_config(method)
   config = with_settings(config, dict(settings, seed=seed))

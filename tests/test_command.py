@@ -56,7 +56,8 @@ def run(script, *arguments):
     (
       ['--config=configs/digts.py:vae', '--workdir=x'],
       [
-        '--config=configs/digts.py:vae: no such config file; did you mean digits?',
+        '--config=configs/digts.py:vae: no such config file',
+        'did you mean digits?',
         'celeba64, cifar10',
       ],
     ),

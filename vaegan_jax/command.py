@@ -112,7 +112,7 @@ def config_path(value: str) -> str:
     return f'{configs.FOLDER / known["name"]}.py{colon}{method}'
   hint = closest(pathlib.Path(given).stem, configs.NAMES)
   raise ValueError(
-    f'--config={value}: no such config file{hint}; the package has {", ".join(configs.NAMES)}'
+    f'--config={value}: no such config file; the package has {", ".join(configs.NAMES)}{hint}'
   )
 
 
