@@ -66,6 +66,7 @@ def test_colours():
   assert float(jnp.abs(hue - x * 0.1).max()) > 0.05
 
 
+@pytest.mark.slow
 def test_a_step_augments_each_image_with_its_own_noise():
   same = jnp.repeat(pictures(1), 4, 0)
   x, _ = draw(Draws(2, augment=augment.larsen), jax.random.key(0), same, None)

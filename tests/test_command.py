@@ -328,6 +328,7 @@ def test_where_a_picture_can_be_written(tmp_path):
     command.check_picture(tmp_path / 'x.png')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('file', configs.NAMES)
 def test_configs_of_every_method_can_be_built(file):
   module = importlib.import_module(f'vaegan_jax.configs.{file}')

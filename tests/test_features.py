@@ -17,6 +17,8 @@ from sklearn import datasets
 from vaegan_jax import metrics
 from vaegan_jax.features import classifier, efficientnet, inception, torch_file
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(steps=80, width=8, num_features=16, learning_rate=1e-2, shift=0)
 
 

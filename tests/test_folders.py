@@ -74,7 +74,7 @@ def test_csv_attributes(tmp_path, load, low):
   assert load(root, attributes=('Male',)).attributes.tolist() == [[0], [1], [1]]
   swapped = load(root, attributes=('Male', 'Smiling'))
   assert swapped.attributes[0].tolist() == [0, 1] and swapped.attribute_names == ['Male', 'Smiling']
-  with pytest.raises(ValueError, match='no attribute .smiling.*mean Smiling.*Smiling, Male'):
+  with pytest.raises(ValueError, match='no attribute .smiling.*Male; did you mean Smiling'):
     load(root, attributes=('smiling',))
 
 

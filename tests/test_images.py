@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pathlib
 import struct
 import time
 import types
@@ -432,7 +433,7 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     files.save_png(path, NOISE / 255)
 
   def fail(self, file, form):
-    open(file, 'wb').write(b'half')
+    pathlib.Path(file).write_bytes(b'half')
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(Image.Image, 'save', fail)

@@ -106,6 +106,7 @@ def test_all_names_every_public_function_and_each_is_tested_and_sourced():
     assert 'Source: ' in doc and 'Used by: ' in doc, name
 
 
+@pytest.mark.slow
 def test_doctests():
   result = doctest.testmod(losses)
   assert result.attempted >= 8 and not result.failed
@@ -780,6 +781,7 @@ def on_devices(how, axis_name='i'):
   return jax.jit(differentiate, in_shardings=(whole, whole, shared), out_shardings=whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['pmap', 'shard_map', 'jit'])
 def test_eight_devices_are_one(how):
   theta, batches = devices_case()
@@ -788,6 +790,7 @@ def test_eight_devices_are_one(how):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-5, 2e-6), eight, one)
 
 
+@pytest.mark.slow
 def test_without_the_axis_name_eight_devices_differ():
   theta, batches = devices_case()
   one = over_steps(jax.value_and_grad(generator_loss, has_aux=True), theta, batches)

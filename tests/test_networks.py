@@ -123,6 +123,7 @@ FEATURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('channels', (1, 3))
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('module', (larsen, bao))
@@ -261,6 +262,7 @@ def test_gradients_of_the_transposed_convolution_are_those_of_lax(k, same):
   jax.tree.map(close, *(jax.jit(sines(f))(x, kernel) for f in (own, native)))
 
 
+@pytest.mark.slow
 def test_the_transposed_convolution_under_vmap_pmap_bfloat16_and_twice():
   own = lambda x, kernel: convolutions.conv_transpose(x, kernel, (2, 3))
   native = lambda x, kernel: lax.conv_transpose(x, kernel, (2, 2), [(2, 3)] * 2)
@@ -320,6 +322,7 @@ def test_the_convolution_and_its_gradients_are_those_of_lax(
   assert k == 1 or chunked == 2 * count() > 0
 
 
+@pytest.mark.slow
 def test_empty_arrays_and_what_the_convolution_does_not_support():
   nothing, kernel = jnp.zeros((0, 8, 8, 5)), jnp.ones((5, 5, 5, 3))
   same = lambda x, kernel: convolutions.conv(x, kernel, (1, 1), ((2, 2), (2, 2)))
@@ -383,6 +386,7 @@ def test_pool_is_max_pool_and_so_is_its_gradient(strides):
 # The condition.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'module, name',
   (
@@ -440,6 +444,7 @@ def test_running_statistics_keep_nine_tenths():
   np.testing.assert_allclose(moved['var'], 0.9 * 5 + 0.1 * h.var((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'module, name',
   ((larsen, 'generator'), (larsen, 'discriminator'), (bao, 'encoder'), (bao, 'classifier')),
@@ -539,6 +544,7 @@ def test_a_network_with_other_initialisers_is_left_to_its_own_init():
   jax.tree.map(np.testing.assert_array_equal, layers.init(Other(), key, x), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('module', (larsen, bao, mlp))
 def test_every_parameter_has_a_gradient(module):
   cases = {name: case(module, name, conditional=name == 'discriminator') for name in nets(module)}

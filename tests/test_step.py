@@ -14,6 +14,7 @@ from vaegan_jax.model import SEES, judge, losses_of, make
 from vaegan_jax.routing import Inputs, column_groups, gradients
 from vaegan_jax.step import as_condition, as_float, draw, shuffled, train_step, uniform_classes
 
+QUICK = ('vae_gan', 'cvae_gan')  # the methods of `make quick`
 EIGHT = ('vae', 'gan', 'vae_dis', 'vae_gan', 'cvae', 'cgan', 'fm_cgan', 'cvae_gan')
 
 
@@ -49,8 +50,13 @@ def norm(tree):
 
 @pytest.mark.parametrize(
   'name,joint',
-  [(n, True) for n in methods.METHODS]
-  + [(n, False) for n in ('vae_gan', 'vae_gan_released', 'cvae', 'cvae_gan')],
+  [
+    *(pytest.param(n, True, marks=() if n in QUICK else pytest.mark.slow) for n in methods.METHODS),
+    *(
+      pytest.param(n, False, marks=pytest.mark.slow)
+      for n in ('vae_gan', 'vae_gan_released', 'cvae', 'cvae_gan')
+    ),
+  ],
 )
 def test_gradients_are_those_of_each_networks_own_row(name, joint):
   table, conditional, model, state = case(name, joint_makers=joint, joint_critics=joint)
@@ -128,6 +134,7 @@ def test_empty_cells_do_not_reach_a_network():
   same(before['encoder'], moved['encoder'])
 
 
+@pytest.mark.slow
 def test_asymmetric_training_ignores_the_critics_outputs():
   """CVAE-GAN's generator sees features only: the last layers of D and C do not reach it."""
   table, _, model, state = case('cvae_gan', joint_critics=False)
@@ -141,6 +148,7 @@ def test_asymmetric_training_ignores_the_critics_outputs():
     same(before[network], after[network])
 
 
+@pytest.mark.slow
 def test_signs_of_the_adversarial_game():
   """A small step of the discriminator lowers its loss; one of the generator, gamma 0, raises it."""
   table, _, model, state = case('vae_gan')
@@ -156,6 +164,7 @@ def test_signs_of_the_adversarial_game():
     assert sign * change > 0, network
 
 
+@pytest.mark.slow
 def test_both_fakes_and_nothing_else_enter_the_discriminators_loss():
   table, _, model, state = case('vae_gan', joint_critics=False)
   x, c, noise = inputs(False)
@@ -171,6 +180,7 @@ def test_both_fakes_and_nothing_else_enter_the_discriminators_loss():
   same(base['discriminator'], other['discriminator'])
 
 
+@pytest.mark.slow
 def test_conditions_of_prior_samples_are_random_classes_or_the_batchs_own():
   c = jax.nn.one_hot(jnp.arange(4000) % 2, tiny.K)  # real images of two classes only
   drawn = np.asarray(uniform_classes(jax.random.key(0), c))
@@ -182,6 +192,7 @@ def test_conditions_of_prior_samples_are_random_classes_or_the_batchs_own():
   assert (again != c).any()
 
 
+@pytest.mark.slow
 def test_one_step_draws_once_and_prior_noise_is_normal():
   _, noise = draw(tiny.draws(False), jax.random.key(0), jnp.zeros((20000, 1, 1, 1)), None)
   for k in ('posterior', 'prior'):
@@ -189,6 +200,7 @@ def test_one_step_draws_once_and_prior_noise_is_normal():
   assert abs(np.corrcoef(noise['posterior'].ravel(), noise['prior'].ravel())[0, 1]) < 0.02
 
 
+@pytest.mark.slow
 def test_statistics_move_by_exactly_one_update_and_frozen_networks_not_at_all():
   for joint in (True, False):
     table, _, model, state = case('vae_gan', joint_critics=joint, joint_makers=joint)
@@ -212,6 +224,7 @@ def test_statistics_move_by_exactly_one_update_and_frozen_networks_not_at_all():
   jax.tree.map(np.testing.assert_array_equal, stats['discriminator'], state.stats['discriminator'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('joint', [True, False], ids=['joint', 'apart'])
 def test_features_of_real_images_depend_on_the_fakes_only_when_normalised_jointly(joint):
   _, _, model, state = case('vae_gan', joint_critics=joint)
@@ -255,6 +268,7 @@ def makers_pulled(name, **choices):
   return seen
 
 
+@pytest.mark.slow
 def test_one_pullback_serves_both_makers_where_that_costs_less():
   apart = dict(joint_makers=False, joint_critics=False)
   both = dict(encoder=1.0, generator=1.0)
@@ -272,6 +286,7 @@ def test_one_pullback_serves_both_makers_where_that_costs_less():
     assert sorted(map(list, makers_pulled(name, **choices))) == [['encoder'], ['generator']]
 
 
+@pytest.mark.slow
 def test_gate_holds_parameters_and_optimizer_state_to_the_bit():
   table, _, model, state = case('vae_gan')
   transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
@@ -289,6 +304,7 @@ def test_gate_holds_parameters_and_optimizer_state_to_the_bit():
       assert all(jax.tree.leaves(equal)) == (network == held), network
 
 
+@pytest.mark.slow
 def test_a_step_without_finite_gradients_changes_nothing():
   table, _, model, state = case('cvae_gan')
   step = jax.jit(train_step(model, table, {n: optax.sgd(0.1) for n in table}, tiny.draws(True)))
@@ -304,6 +320,7 @@ def test_a_step_without_finite_gradients_changes_nothing():
   )
 
 
+@pytest.mark.slow
 def test_centres_move_with_the_state():
   """Pitfall: a moving average that is made anew each step and never moves."""
   table, _, model, state = case('cvae_gan')
@@ -319,6 +336,7 @@ def test_centres_move_with_the_state():
   assert norm(apart) > 1e-4
 
 
+@pytest.mark.slow
 def test_ema_is_warmed_up_and_follows():
   table, _, model, state = case('vae')
   step = jax.jit(train_step(model, table, {n: optax.sgd(1.0) for n in table}, tiny.draws(False)))
@@ -356,6 +374,7 @@ def one_step(model, table, conditional, accumulate, count=24):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('loop', [False, True], ids=['unrolled', 'loop'])
 @pytest.mark.parametrize('name', ['vae', 'vae_gan', 'cvae'])
 def test_parts_of_a_batch_are_the_batch_where_nothing_looks_across_examples(
@@ -372,6 +391,7 @@ def test_parts_of_a_batch_are_the_batch_where_nothing_looks_across_examples(
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), parts, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['vae_gan', 'cvae_gan'])
 def test_parts_of_a_batch_make_one_update_and_move_statistics_in_turn(name):
   table, conditional, model, state = case(name)
@@ -401,6 +421,7 @@ def test_parts_of_a_batch_make_one_update_and_move_statistics_in_turn(name):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['mesh', 'pmap'])
 def test_parts_of_a_sharded_batch_stay_on_their_devices(mode):
   terms, state = three_steps('cvae_gan', 'mesh', 1, accumulate=2)

@@ -9,6 +9,8 @@ import pytest
 from vaegan_jax import optim, toy
 from vaegan_jax.networks import mlp
 
+pytestmark = pytest.mark.slow
+
 SMALL = toy.Toy(batch_size=8)
 
 
