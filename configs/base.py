@@ -40,7 +40,7 @@ def get_config(method: str) -> ConfigDict:
       ),
       data=data_defaults(conditional),
       network=dict(
-        name='bao' if conditional else 'larsen',  # bao or larsen
+        name='bao' if conditional else 'larsen',  # bao, larsen, or residual
         latent_size=64,  # Z
         width=1.0,  # factor on the published numbers of channels and units
         encoder_units=2048,  # larsen: of the encoder's full layer; paper 2048, code 1024
@@ -50,7 +50,13 @@ def get_config(method: str) -> ConfigDict:
         makers='joint' if conditional else 'apart',  # reconstructions and prior samples
         critics='apart' if conditional else 'joint',  # real images, reconstructions, samples
       ),
-      adversarial='bce',  # bce, hinge, least_squares, or wasserstein
+      adversarial='bce',  # bce, hinge, least_squares, wasserstein, or relativistic
+      balance=dict(  # weights that follow from the losses, on top of `method`'s: see balance.py
+        mode='off',  # off, shadow (logs what it would do), or on
+        decay=0.99,  # per step, of the averages of losses and of gradients' norms
+        reconstruction=1.0,  # norm at the images of the reconstructions' gradients, over that of
+        matching=1.0,  # the adversarial losses'; and the same for the matching losses
+      ),
       prior_condition='uniform',  # of prior samples: uniform classes, or shuffled from the batch
       match_d_decay=0.0,  # per step, of the feature mean of L_GD; 0: the batch's own mean
       match_c_decay=0.9,  # per step, of the class centres of L_GC
@@ -65,6 +71,35 @@ def get_config(method: str) -> ConfigDict:
   )
 
 
+# What the relativistic methods train with, on every data set: no weight is set by hand.
+RECOMMENDED = {
+  'batch_size': 16,
+  'ema_decay': 0.999,  # its warm-up follows the length of the run
+  'network.name': 'residual',
+  'network.width': 0.25,  # for one or two CPU cores; 1 for an accelerator
+  'normalise.makers': 'apart',  # nothing is normalised over a batch: apart costs less
+  'normalise.critics': 'apart',
+  'adversarial': 'relativistic',
+  'balance.mode': 'on',
+  'balance.reconstruction': 0.5,
+  'optimizer.name': 'adam',
+  'optimizer.learning_rate': 1e-3,
+  'optimizer.b1': 0.0,
+  'optimizer.b2': 0.99,
+  'optimizer.clip_norm': 10.0,
+  'gate.on': False,
+}
+
+
+def finished(config: ConfigDict) -> ConfigDict:
+  """`config`, locked; a relativistic method has the RECOMMENDED settings."""
+  with config.unlocked():
+    if config.method_name in methods.RELATIVISTIC:
+      config.update_from_flattened_dict(RECOMMENDED)
+      config.network.conditional_discriminator = config.data.condition != 'none'
+  return config.lock()
+
+
 def data_defaults(conditional: bool) -> dict[str, Any]:
   """The fields config.data.*"""
   return dict(
@@ -76,7 +111,7 @@ def data_defaults(conditional: bool) -> dict[str, Any]:
     download=False,  # whether TFDS may download the set
     split='train',
     held_out='',  # split to reconstruct in pictures; empty: the training images
-    image_size=16,  # pixels: 16, 32, 64 or 128
+    image_size=16,  # pixels: 16, 32, 64, 128, or (residual networks) 256
     channels=1,  # 1 grey, 3 colour
     condition='label' if conditional else 'none',  # none, label, or attributes
     attributes=(),  # names of those to use; empty: all of the set

@@ -19,4 +19,4 @@ def get_config(method: str = 'vae_gan') -> ConfigDict:
   """The config of a method on CelebA."""
   config = base.faces(method)
   config.data.name, config.data.held_out = 'celeb_a', 'test'
-  return base.halved_first_phase(config)
+  return base.finished(base.halved_first_phase(config))

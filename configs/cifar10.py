@@ -19,4 +19,4 @@ def get_config(method: str = 'cvae_gan') -> ConfigDict:
   config.data.flip = True
   config.network.latent_size = 128
   config.network.encoder_units = 1024
-  return base.halved_first_phase(config)
+  return base.finished(base.halved_first_phase(config))

@@ -29,4 +29,4 @@ def get_config(method: str = 'cvae_gan') -> ConfigDict:
     config.method.encoder.kl = 0.02
     config.first.steps = 150
   config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 25, 200
-  return config.lock()
+  return base.finished(config)

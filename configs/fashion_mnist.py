@@ -16,4 +16,4 @@ def get_config(method: str = 'cvae_gan') -> ConfigDict:
   config = base.small_grey(method)
   config.data.name = 'fashion_mnist'
   config.gate.on = method.startswith('vae_gan')  # as in the authors' code
-  return base.halved_first_phase(config)
+  return base.finished(base.halved_first_phase(config))

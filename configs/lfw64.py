@@ -19,4 +19,4 @@ def get_config(method: str = 'vae_gan') -> ConfigDict:
   config = base.faces(method)
   # No official split exists. Images are sorted by person, so few people are in both parts.
   config.data.name, config.data.split, config.data.held_out = 'lfw64', 'train[:90%]', 'train[90%:]'
-  return base.halved_first_phase(config)
+  return base.finished(base.halved_first_phase(config))

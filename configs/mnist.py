@@ -15,4 +15,4 @@ def get_config(method: str = 'cvae_gan') -> ConfigDict:
   """The config of a method on MNIST."""
   config = base.small_grey(method)
   config.data.name = 'mnist'
-  return base.halved_first_phase(config)
+  return base.finished(base.halved_first_phase(config))

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 import optax
 
 from vaegan_jax import augment, checks, data, losses, optim, settings
+from vaegan_jax.balance import Balance
 from vaegan_jax.model import ADVERSARIAL, MAKERS, Model, losses_of, networks_of
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import AXIS, free_bytes
@@ -199,8 +200,17 @@ def step_of(
     ema_decay=config.ema_decay,
     gate=gate,
     accumulate=config.accumulate,
+    balanced=balance_of(config),
   )
   return whole, step
+
+
+def balance_of(config: ConfigDict) -> Balance | None:
+  """The Balance of a config; None if it is off."""
+  b = config.balance
+  if b.mode == 'off':
+    return None
+  return Balance(b.mode == 'on', b.decay, b.reconstruction, b.matching)
 
 
 def examples(config: ConfigDict, size: int) -> tuple[jax.Array, jax.Array | None]:

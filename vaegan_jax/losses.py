@@ -41,7 +41,7 @@ __all__ = [
     'hinge_real', 'hinge_fake', 'hinge_fool',
     'least_squares_real', 'least_squares_fake', 'least_squares_fool',
     'wasserstein_real', 'wasserstein_fake', 'wasserstein_fool',
-    'relativistic_discriminator', 'relativistic_generator',
+    'relativistic_real', 'relativistic_discriminator', 'relativistic_generator',
     'softmax_cross_entropy', 'softmax_cross_entropy_with_labels', 'sigmoid_cross_entropy',
     'r1', 'r2', 'gradient_penalty',
 ]
@@ -439,6 +439,16 @@ def wasserstein_fool(logits: ArrayLike) -> Array:
   """
   (logits,) = _checked(logits=(logits, 'B'))
   return -logits
+
+
+def relativistic_real(logits: ArrayLike) -> Array:
+  """0 [B]: relativistic_discriminator alone trains a relativistic critic, on pairs.
+
+  Source: Jolicoeur-Martineau 2019. Used by: the discriminator, so that a method's row keeps its
+  form under every adversarial loss.
+  """
+  (logits,) = _checked(logits=(logits, 'B'))
+  return jnp.zeros_like(logits)
 
 
 def relativistic_discriminator(real_logits: ArrayLike, fake_logits: ArrayLike) -> Array:

@@ -46,6 +46,13 @@ VAE_GAN_NONSATURATING = dict(
     generator     = dict(feature_d=GAMMA, fool_recon=1., fool_prior=1.),
     discriminator = dict(real=1., fake_recon=1., fake_prior=1.))
 
+# Not published: for critics without batch norm and adversarial='relativistic'. Only prior fakes
+# play the game, as in the authors' released code; R1 as in R3GAN (Huang et al. 2024).
+VAE_GAN_RELATIVISTIC = dict(
+    encoder       = dict(kl=1., feature_d=1.),
+    generator     = dict(feature_d=1e-3, fool_prior=1.),
+    discriminator = dict(real=1., fake_prior=1., r1=1.))
+
 # --- Bao et al. 2017, Algorithm 1 and the baselines of its section 4 (rows and lambdas recalled).
 CVAE = dict(
     encoder       = dict(kl=LAMBDA_KL, pixel=LAMBDA_PAIR),    # lambda 1 L_KL + lambda 2 L_G (x)
@@ -68,6 +75,12 @@ CVAE_GAN = dict(
     encoder       = dict(kl=LAMBDA_KL,                                    # lambda 1 L_KL
                          pixel=LAMBDA_PAIR,                               # lambda 2 L_G
                          feature_d=LAMBDA_PAIR, feature_c=LAMBDA_PAIR))
+# Not published: as VAE_GAN_RELATIVISTIC; the discriminator sees the class.
+CVAE_GAN_RELATIVISTIC = dict(
+    classifier    = dict(classify=1.),
+    discriminator = dict(real=1., fake_prior=1., r1=1.),
+    generator     = dict(feature_d=1e-3, feature_c=1e-3, fool_prior=1., match_c=LAMBDA_MATCH),
+    encoder       = dict(kl=1., feature_d=1., feature_c=1.))
 # fmt: on
 
 METHODS = dict(
@@ -78,14 +91,19 @@ METHODS = dict(
   vae_gan_arxiv_v2=VAE_GAN_ARXIV_V2,
   vae_gan_released=VAE_GAN_RELEASED,
   vae_gan_nonsaturating=VAE_GAN_NONSATURATING,
+  vae_gan_relativistic=VAE_GAN_RELATIVISTIC,
   cvae=CVAE,
   cgan=CGAN,
   fm_cgan=FM_CGAN,
   cvae_gan=CVAE_GAN,
+  cvae_gan_relativistic=CVAE_GAN_RELATIVISTIC,
 )
 
 # Methods with a class or attributes as condition; the others are unconditional by default.
-CONDITIONAL = ('cvae', 'cgan', 'fm_cgan', 'cvae_gan')
+CONDITIONAL = ('cvae', 'cgan', 'fm_cgan', 'cvae_gan', 'cvae_gan_relativistic')
+
+# The recommended methods: configs/base.py gives them residual networks and balanced weights.
+RELATIVISTIC = ('vae_gan_relativistic', 'cvae_gan_relativistic')
 
 # {method: the method that first trains the networks that it freezes}
 FIRST = dict(vae_dis='gan')

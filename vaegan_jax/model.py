@@ -36,6 +36,7 @@ SEES = dict(
     fool_recon     = dict(discriminator='f'),
     fool_prior     = dict(discriminator='p'),
     r1             = dict(discriminator='r'),
+    r2             = dict(discriminator='p'),
     feature_d      = dict(discriminator='rf'),
     match_d        = dict(discriminator='rp'),
     classify       = dict(classifier='r'),
@@ -52,7 +53,11 @@ ADVERSARIAL = dict(
     hinge         = (losses.hinge_real, losses.hinge_fake, losses.hinge_fool),
     least_squares = (losses.least_squares_real, losses.least_squares_fake,
                      losses.least_squares_fool),
-    wasserstein   = (losses.wasserstein_real, losses.wasserstein_fake, losses.wasserstein_fool))
+    wasserstein   = (losses.wasserstein_real, losses.wasserstein_fake, losses.wasserstein_fool),
+    relativistic  = (losses.relativistic_real, losses.relativistic_discriminator,
+                     losses.relativistic_generator))
+# The last two losses of these take pairs: the logits of x and those of the fakes.
+PAIRED = (ADVERSARIAL['relativistic'],)
 # fmt: on
 
 
@@ -192,14 +197,19 @@ def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: ja
   # A feature of real images is a target: it receives no gradient (the code of Larsen et al.).
   target, everyone = jax.lax.stop_gradient, jnp.ones((len(x), 1))
   on_real, on_fake, fool = model.adversarial
+
+  def compared(k):
+    return (logits['r'], logits[k]) if model.adversarial in PAIRED else (logits[k],)
+
   terms = dict(
       pixel=lambda: losses.gaussian_nll(fakes['f'], x),                      # L_llike^pixel, L_G
       real=lambda: on_real(logits['r']),                                     # L_D, -L_GAN: log D(x)
-      fake_recon=lambda: on_fake(logits['f']),                               # log(1 - D(x_f))
-      fake_prior=lambda: on_fake(logits['p']),                               # log(1 - D(x_p))
-      fool_recon=lambda: fool(logits['f']),
-      fool_prior=lambda: fool(logits['p']),                                  # L'_GD
+      fake_recon=lambda: on_fake(*compared('f')),                            # log(1 - D(x_f))
+      fake_prior=lambda: on_fake(*compared('p')),                            # log(1 - D(x_p))
+      fool_recon=lambda: fool(*compared('f')),
+      fool_prior=lambda: fool(*compared('p')),                               # L'_GD
       r1=lambda: losses.r1(critic_alone(model, params, stats, c), x),
+      r2=lambda: losses.r2(critic_alone(model, params, stats, c_p), fakes['p']),
       feature_d=lambda: losses.gaussian_nll(                                 # L_llike^Dis_l, L_G
           feature['f'], target(feature['r'])),
       match_d=lambda: matched(                                               # L_GD

@@ -171,8 +171,10 @@ def init(config: ConfigDict, size: int, program: Program) -> Callable[[jax.Array
   transformations = build.optimizers(config, names, build.rates(config))
   whole = program.model._replace(losses=losses_of(*tables))
 
+  descended = tuple(tables[-1].get('generator', {})) if build.balance_of(config) else None
+
   def start(key):
-    latent_size = config.network.latent_size
-    return init_state(whole, transformations, key, *build.examples(config, size), latent_size)
+    latent_size, inputs = config.network.latent_size, build.examples(config, size)
+    return init_state(whole, transformations, key, *inputs, latent_size, descended)
 
   return jax.jit(start, out_shardings=program.runner.at_rest)

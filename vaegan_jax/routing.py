@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import lax
-from jax.interpreters import ad
 import jax.numpy as jnp
 import numpy as np
 
+from vaegan_jax.balance import Weights, kind_of, kinds_of, norm_at_images
+from vaegan_jax.cotangents import cotangents, is_nothing, means, nothing, of_member, weighted_sum
 from vaegan_jax.model import CRITICS, MAKERS, Model, judge, make, seen_by
 
 
@@ -59,7 +60,12 @@ class ImageGradients(NamedTuple):
 
 
 def gradients(
-  model: Model, method: Mapping, state: Any, inputs: Inputs, member: jax.Array | None = None
+  model: Model,
+  method: Mapping,
+  state: Any,
+  inputs: Inputs,
+  member: jax.Array | None = None,
+  balance: Weights | None = None,
 ) -> Backward:
   """The Backward of one forward pass; each network gets the gradient of its own row.
 
@@ -67,6 +73,8 @@ def gradients(
     method: {network: {loss: weight}}; a weight may be an array [N], one per member.
     state: has params, stats and centres, each a dict by network (see step.TrainState).
     member: int32 [], whose weights to take from a table with arrays.
+    balance: factors on the weights of the table (see balance.py). The terms then have norm_KIND:
+      the norm, at the images, of what the generator descends, before its factor.
   """
   x, c, noise = inputs
   makers = {k: v for k, v in state.params.items() if k in MAKERS}
@@ -91,14 +99,20 @@ def gradients(
       'add a line there'
     )
   weighted = {network: [] for network in method}  # {network: [(weight, gradient)]}
-  groups = []
-  for share, weights in of_member(critic_groups(model, method, critic_terms, member), member):
+  groups, norms = [], {}
+  names = kinds_of(critic_terms) if balance and balance.kinds else [critic_terms]
+  pulls = [group for own in names for group in critic_groups(model, method, own, member)]
+  for share, weights in of_member(pulls, member):
+    if balance:
+      weights = {k: w * balance.losses.get(k, 1.0) for k, w in weights.items()}
     critic_grads, image_grads = pull_critics(cotangents(critic_terms, weights))
     reached = images_reached(model, weights)
     image_grads = {k: v if k in reached else nothing(v) for k, v in image_grads.items()}
     for network in share.keys() & critics.keys():
       weighted[network].append((share[network], critic_grads[network]))
     if to_makers := {network: part for network, part in share.items() if network in makers}:
+      if balance:
+        weigh_generator(to_makers, weights, image_grads, balance, norms)
       groups.append(ImageGradients(to_makers, image_grads))
   prior = of_member({k: w for k, w in method.get('encoder', {}).items() if np.any(w)}, member)
   trained = [network for network in method if network in makers]
@@ -109,7 +123,7 @@ def gradients(
     for network, part in share.items():
       weighted[network].append((part, pulled[network]))
   grads = {network: weighted_sum(*zip(*pairs)) for network, pairs in weighted.items() if pairs}
-  terms = {**maker_terms, **critic_terms, **{f'logit_{k}': v for k, v in logits.items()}}
+  terms = {**maker_terms, **critic_terms, **{f'logit_{k}': v for k, v in logits.items()}, **norms}
   return Backward(grads, terms, {**state.stats, **made, **judged}, centres)
 
 
@@ -120,6 +134,7 @@ def accumulated(
   state: Any,
   inputs: Inputs,
   member: jax.Array | None = None,
+  balance: Weights | None = None,
 ) -> Backward:
   """As `gradients`, with the batch taken in `parts`, one after the other.
 
@@ -128,10 +143,11 @@ def accumulated(
   memory is that of one part; on a CPU the parts are unrolled and save none.
   """
   if parts == 1:
-    return gradients(model, method, state, inputs, member)
+    return gradients(model, method, state, inputs, member, balance)
 
   def one(stats, centres, inputs):
-    return gradients(model, method, state.replace(stats=stats, centres=centres), inputs, member)
+    here = state.replace(stats=stats, centres=centres)
+    return gradients(model, method, here, inputs, member, balance)
 
   def add(carried, inputs):
     sums, stats, centres = carried
@@ -226,7 +242,8 @@ def maker_groups(
   joint = model.joint_makers and len(fakes) > 1
   touched = [k for _, images in groups for k, v in images.items() if joint or not is_nothing(v)]
   served = [network for share, _ in groups for network in share]
-  fixed = not any(isinstance(part, jax.Array) for share, _ in groups for part in share.values())
+  # Only the encoder's share is divided by; balance.py may trace the generator's, too.
+  fixed = not any(isinstance(share.get('encoder'), jax.Array) for share, _ in groups)
   once = served.count('encoder') == 1 and len(set(touched)) == len(touched)
   if fixed and once and set(served) == set(trained):
     return list(groups)
@@ -238,54 +255,19 @@ def maker_groups(
   return made
 
 
-# --- Weights and cotangents.
+def weigh_generator(
+  share: dict[str, Any], weights: Mapping, images: Mapping, balance: Weights, norms: dict[str, Any]
+) -> None:
+  """Adds the group's norm_KIND to `norms`, and multiplies the generator's share by its factor.
 
-
-def means(terms: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-  """{loss: mean over the batch}."""
-  return {k: v.mean() for k, v in terms.items()}
-
-
-def cotangents(terms: Mapping[str, jax.Array], weights: Mapping[str, Any]) -> dict[str, Any]:
-  """{loss: its weight, or a symbolic zero}, for each of `terms`."""
-  return {k: jnp.float32(weights[k]) if k in weights else nothing(v) for k, v in terms.items()}
-
-
-def nothing(like: jax.Array) -> ad.Zero:
-  """The symbolic zero cotangent of an array.
-
-  JAX skips what it would be pulled through, so an infinite derivative behind it stays harmless.
+  Groups of several kinds, which only the shadow mode has, are left out.
   """
-  return ad.Zero(jax.typeof(like).to_tangent_aval())
-
-
-def is_nothing(a: Any) -> bool:
-  """Whether a cotangent is a symbolic zero."""
-  return isinstance(a, ad.Zero)
-
-
-def weighted_sum(weights: Sequence, trees: Sequence) -> Any:
-  """Sum of weights[i] * trees[i], trees of arrays or symbolic zeros.
-
-  A traced weight of 0 drops its tree, even if that is not finite: the member lacks that loss.
-  """
-
-  def times(w, a):
-    return w * a if isinstance(w, float) else jnp.where(w == 0, 0.0, w * a)
-
-  def total(*leaves):
-    real = [times(w, a) for w, a in zip(weights, leaves) if not is_nothing(a)]
-    return sum(real[1:], real[0]) if real else leaves[0]
-
-  return jax.tree.map(total, *trees, is_leaf=is_nothing)
-
-
-def of_member(cells: Any, member: jax.Array | None) -> Any:
-  """A tree of cells, floats or arrays [N], with member `member` taken from each array."""
-  if member is None:
-    return cells
-
-  def own(cell):
-    return jnp.asarray(cell, jnp.float32)[member] if np.ndim(cell) else cell
-
-  return jax.tree.map(own, cells)
+  kinds = {kind_of(loss) for loss in weights}
+  if 'generator' not in share or len(kinds) > 1:
+    return
+  (kind,) = kinds
+  seen = [v for v in images.values() if not is_nothing(v)]
+  norm = abs(share['generator']) * norm_at_images(seen)
+  norms[f'norm_{kind}'] = norms.get(f'norm_{kind}', 0.0) + norm
+  if kind in balance.kinds:
+    share['generator'] = share['generator'] * balance.kinds[kind]

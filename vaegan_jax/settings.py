@@ -32,7 +32,14 @@ MAY_CHANGE = (
   'data.on_device',
 )
 # Fields that older configs lack, and the value that reproduces what those runs did.
-ADDED = {'accumulate': 1, 'data.augment': 'none'}
+ADDED = {
+  'accumulate': 1,
+  'data.augment': 'none',
+  'balance.mode': 'off',
+  'balance.decay': 0.99,
+  'balance.reconstruction': 1.0,
+  'balance.matching': 1.0,
+}
 # Besides the seed, the members of a population may differ in these fields.
 MAY_VARY = ('method.', 'optimizer.learning_rate', 'optimizer.factor.')
 TYPES = {

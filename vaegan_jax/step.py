@@ -1,6 +1,7 @@
 """One training step: it updates all networks of a method from one forward pass (see routing.py)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+import math
 from typing import Any, NamedTuple
 
 from flax import struct
@@ -9,7 +10,7 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
-from vaegan_jax import losses
+from vaegan_jax import balance, losses
 from vaegan_jax.augment import DRAWS
 from vaegan_jax.model import CENTRES, MAKERS, Model
 from vaegan_jax.networks import layers
@@ -29,6 +30,7 @@ class TrainState:
   opt_state: dict[str, Any]
   ema: dict[str, Any]  # {maker: {'params', 'stats'}}: moving averages, which sampling uses
   centres: dict[str, Any]  # moving-average feature centres of the matching losses
+  averages: dict[str, jax.Array] = struct.field(default_factory=dict)  # of balance.py, if it is on
 
 
 class Draws(NamedTuple):
@@ -92,8 +94,12 @@ def init_state(
   x: jax.Array,
   c: jax.Array | None,
   latent_size: int,
+  balanced: Iterable[str] | None = None,
 ) -> TrainState:
-  """A TrainState at step 0, for example inputs x [B, H, W, C] float32 and c [B, A] or None."""
+  """A TrainState at step 0, for example inputs x [B, H, W, C] float32 and c [B, A] or None.
+
+  balanced: the losses in the generator's row, if balance.py is on.
+  """
   z = jnp.zeros((len(x), latent_size))
   inputs = dict(encoder=(x, c), generator=(z, c), discriminator=(x, c), classifier=(x,))
   params, stats = {}, {}
@@ -114,7 +120,27 @@ def init_state(
   opt_state = {name: optimizer.init(params[name]) for name, optimizer in optimizers.items()}
   ema = jax.tree.map(jnp.copy, averaged(params, stats))
   zero = jnp.zeros((), jnp.int32)
-  return TrainState(zero, jnp.copy(zero), params, stats, opt_state, ema, centres)
+  averages = {} if balanced is None else balance.init(model.losses, balanced)
+  return TrainState(zero, jnp.copy(zero), params, stats, opt_state, ema, centres, averages)
+
+
+def reconstruction_sizes(
+  model: Model, state: TrainState, x: jax.Array, c: jax.Array | None
+) -> dict[str, int]:
+  """{loss: number of elements that it sums over}, for the reconstruction losses of a model."""
+  sizes = dict(pixel=math.prod(x.shape[1:])) if 'pixel' in model.losses else {}
+  for loss, critic, inputs in (
+    ('feature_d', 'discriminator', (x, c)),
+    ('feature_c', 'classifier', (x,)),
+  ):
+    if loss in model.losses:
+      variables = {'params': state.params[critic], 'batch_stats': state.stats[critic]}
+      _, features = jax.eval_shape(
+        lambda v, n=model.networks[critic], inputs=inputs: n.apply(v, *inputs, train=False),
+        variables,
+      )
+      sizes[loss] = math.prod(features.shape[1:])
+  return sizes
 
 
 def next_phase(fresh: TrainState, state: TrainState, keep: tuple[str, ...]) -> TrainState:
@@ -140,6 +166,7 @@ def train_step(
   ema_decay: float = 0.999,
   gate: Callable[[Terms], dict[str, jax.Array]] | None = None,
   accumulate: int = 1,
+  balanced: balance.Balance | None = None,
 ) -> Callable[..., tuple[TrainState, Terms]]:
   """step(state, batch, key, member=None) -> (state, terms): updates every network once.
 
@@ -158,6 +185,7 @@ def train_step(
     gate: a function of the terms to {network: bool[]}. A network that it holds back keeps its
       parameters and its optimizer's state to the bit.
     accumulate: parts that the batch is taken in to save memory; see routing.accumulated.
+    balanced: how losses are weighed by their own history, on top of the method's weights.
   """
   axis_name = model.axis_name
 
@@ -165,8 +193,13 @@ def train_step(
     own = optimizers(member) if callable(optimizers) else optimizers
     x, c = as_float(batch['x']), as_condition(batch.get('c'), draws.classes)
     x, noise = draw(draws, jax.random.fold_in(key, state.step), x, c, axis_name)
+    weights = acting = None
+    if balanced:
+      sizes = reconstruction_sizes(model, state, x, c)
+      weights = balance.weights(balanced, state.averages, sizes)
+      acting = weights if balanced.act else balance.Weights({}, {})
     grads, terms, stats, centres = accumulated(
-      accumulate, model, method, state, Inputs(x, c, noise), member
+      accumulate, model, method, state, Inputs(x, c, noise), member, acting
     )
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
@@ -187,6 +220,9 @@ def train_step(
     decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
     ema = optax.incremental_update(averaged(params, stats), state.ema, 1.0 - decay)
     moved = state.replace(params=params, stats=stats, opt_state=opt_state, ema=ema, centres=centres)
+    if balanced:
+      moved = moved.replace(averages=balance.moved(state.averages, terms, balanced.decay))
+      terms |= {f'weight_{k}': w for part in weights for k, w in part.items()}
     moved = choose(sound, moved, state)
     return (
       moved.replace(step=state.step + 1, skipped=jnp.where(sound, 0, state.skipped + 1)),

@@ -3,6 +3,6 @@
 `bao` also has a Classifier. `mlp`, for points in the plane, belongs to the toy example alone.
 """
 
-from vaegan_jax.networks import bao, larsen
+from vaegan_jax.networks import bao, larsen, residual
 
-NETWORKS = dict(bao=bao, larsen=larsen)
+NETWORKS = dict(bao=bao, larsen=larsen, residual=residual)
