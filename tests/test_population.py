@@ -22,7 +22,7 @@ from vaegan_jax import checkpoint, losses, methods, programs, sample, settings
 from vaegan_jax.configs import digits
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.routing import Inputs, column_groups, gradients
-from vaegan_jax.runs import train
+from vaegan_jax.runs import report, train
 from vaegan_jax.runs.workdir import POPULATION, Member, begin
 from vaegan_jax.step import draw
 
@@ -430,3 +430,11 @@ def test_the_command_line_tells_mistakes_in_one_line():
 def test_a_value_that_cannot_be_is_told_with_its_flag(seeds, values, words):
   with pytest.raises(ValueError, match=f'^{words}$'):
     members_of('vae', values, seeds=seeds)
+
+
+def test_a_long_run_says_how_long_it_takes(tmp_path, monkeypatch):
+  monkeypatch.setattr(report, 'LONG', 0)
+  configs, said = members_of('vae', {}, '0', steps=14, log_every_steps=14), []
+  assert train.train_members(configs, tmp_path, say=said.append) == 0
+  (line,) = [line for line in said if 'For less' in line]
+  assert line.startswith('14 steps at ') and 'about 0:00:0' in line

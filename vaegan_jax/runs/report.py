@@ -20,6 +20,8 @@ from vaegan_jax.runs.workdir import POPULATION, Member
 from vaegan_jax.words import duration
 
 SKIPS = 10  # steps in a row without finite gradients, after which a member stands still
+ESTIMATE_AFTER = 10  # dispatches
+LONG = 600  # seconds; a longer run says how long it takes
 
 
 class Run(NamedTuple):
@@ -56,6 +58,10 @@ class Clock:
     rate = (step - self.step) * batch_size / seconds if self.warm else None
     self.step, self.time, self.warm = step, now, True
     return seconds, rate
+
+  def seconds_per_step(self, step: int) -> float:
+    """Of the steps since the last stretch, which goes on."""
+    return (time.monotonic() - self.time) / (step - self.step)
 
 
 class Saver:
@@ -139,6 +145,9 @@ class Report:
       if self.first:
         self.log(step, every)
       self.check_progress(step, every, skipped, last)
+    elif step == self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch and self.first:
+      jax.block_until_ready(terms)
+      self.estimate(step)
     show = step % config.sample_every_steps == 0 or last
     keep = step % config.save_every_steps == 0 or last or keep
     if show or keep:
@@ -159,6 +168,20 @@ class Report:
         f'{", ".join(self.stuck)} stood still, as their gradients were not finite; nothing of that '
         'entered their state, and the other members are done'
       )
+
+  def estimate(self, step: int) -> None:
+    """Says how long a long run takes, and what makes it shorter."""
+    config, each = self.run.config, self.clock.seconds_per_step(step)
+    left = (config.steps - step) * each
+    if left < LONG:
+      return
+    every = config.sample_every_steps
+    self.run.say(
+      f'{config.steps:,} steps at {config.batch_size * len(self.run.members) / each:.0f} images/s: '
+      f'about {duration(left)}; the next picture in {duration((every - step % every) * each)}. For '
+      'less: --config.steps, --config.network.width, --config.data.image_size; pictures: '
+      '--config.sample_every_steps'
+    )
 
   def log(self, step: int, every: Sequence[Mapping[str, float]]) -> None:
     """Prints the members' terms and adds them to the curves."""
