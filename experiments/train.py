@@ -23,6 +23,11 @@ RESUME = flags.DEFINE_enum(
   ['newest', 'strict'],
   'If the newest checkpoint is damaged: resume from the one before it, or stop with an error.',
 )
+INIT_FROM = flags.DEFINE_string(
+  'init_from',
+  '',
+  'Folder of another run: a new run starts from the weights of its newest intact checkpoint.',
+)
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed', False, 'Join the other hosts with jax.distributed.initialize().'
 )
@@ -42,7 +47,9 @@ def main() -> int:
       '--workdir is missing: name a folder for checkpoints and pictures, e.g. --workdir=runs/mine'
     )
   command.keep_compiled_programs()
-  return train.train(CONFIG.value, WORKDIR.value, strict=RESUME.value == 'strict')
+  return train.train(
+    CONFIG.value, WORKDIR.value, strict=RESUME.value == 'strict', init_from=INIT_FROM.value
+  )
 
 
 def cli() -> None:

@@ -99,9 +99,10 @@ MAY = {
     *('build', 'checkpoint', 'data', 'files', 'model', 'programs', 'settings', 'words'),
     *('runs.pictures', 'runs.workdir'),
   },
+  'runs.fork': {'checkpoint', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
   'runs.train': {
     *('build', 'checkpoint', 'data', 'programs', 'settings', 'step'),
-    *('runs.report', 'runs.signals', 'runs.workdir'),
+    *('runs.fork', 'runs.report', 'runs.signals', 'runs.workdir'),
   },
   'runs.dry_run': {'build', 'programs', 'settings', 'words'},
   'command': {'configs', 'files', 'words'},

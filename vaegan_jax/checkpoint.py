@@ -154,6 +154,11 @@ def load(workdir: str | os.PathLike, step: int, like: Mapping[str, Any]) -> dict
     return ocp.load(str(pathlib.Path(workdir).absolute() / FOLDER / str(step)), like)
 
 
+def shapes(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
+  """The fields of a saved state, as trees whose leaves have a `shape` and a `dtype`."""
+  return ocp.metadata(str(pathlib.Path(workdir).absolute() / FOLDER / str(step))).metadata
+
+
 def barrier(name: str) -> None:
   """Waits until all processes of the run are here."""
   if jax.process_count() > 1:

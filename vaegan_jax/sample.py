@@ -217,22 +217,32 @@ def runs_in(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
   return sorted(folder for folder in found if checkpoint.steps(folder))
 
 
+def saved_steps(workdir: str | os.PathLike[str], flag: str = '--workdir') -> list[int]:
+  """The steps of a run's checkpoints, ascending.
+
+  flag: names the folder on the command line.
+
+  Raises ValueError if there is none.
+  """
+  if found := checkpoint.steps(workdir):
+    return found
+  if runs := runs_in(workdir):
+    raise ValueError(
+      f'{workdir} has no checkpoint, but holds {len(runs)} runs, each in its own folder: '
+      f'name one of them, such as {flag}={runs[0]}'
+    )
+  raise ValueError(
+    f'{pathlib.Path(workdir)} has no checkpoint: give {flag} the folder of a run of '
+    'experiments/train.py that has saved at least once'
+  )
+
+
 def restore(workdir: str | os.PathLike[str], step: int | None = None) -> Trained:
   """The Trained model of a run's checkpoint, by default the newest: it reads the EMA weights alone.
 
   Raises ValueError if `workdir` has no such checkpoint, or if its bytes are not as saved.
   """
-  found = checkpoint.steps(workdir)
-  if not found:
-    if runs := runs_in(workdir):
-      raise ValueError(
-        f'{workdir} has no checkpoint, but holds {len(runs)} runs, each in its own folder: '
-        f'name one of them, such as --workdir={runs[0]}'
-      )
-    raise ValueError(
-      f'{pathlib.Path(workdir)} has no checkpoint: give the --workdir of a run of '
-      'experiments/train.py that has saved at least once'
-    )
+  found = saved_steps(workdir)
   step = found[-1] if step is None else step
   if step not in found:
     raise ValueError(

@@ -13,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import build, checkpoint, data, programs, settings
+from vaegan_jax.runs import fork
 from vaegan_jax.runs.report import Report, Run, by_member
 from vaegan_jax.runs.signals import StopSignals
 from vaegan_jax.runs.workdir import Member, begin, check_same_data, claimed
@@ -26,6 +27,7 @@ def train(
   workdir: str | os.PathLike,
   *,
   strict: bool = False,
+  init_from: str | os.PathLike | None = None,
   say: Callable[[str], Any] = print,
 ) -> int:
   """Trains as `config` says; resumes from the newest checkpoint in `workdir`, if any.
@@ -36,13 +38,15 @@ def train(
 
   Args:
     strict: refuse a damaged checkpoint instead of resuming from the one before.
+    init_from: the folder of another run. A new run starts from the weights of its newest intact
+      checkpoint; a run that resumes ignores it.
 
   Raises:
     ValueError, OSError: the config, the data or the workdir cannot be used; nothing was compiled or
       overwritten.
     FloatingPointError: the gradients stopped being finite; the last checkpoint is sound.
   """
-  return train_members({'': config}, workdir, strict=strict, say=say)
+  return train_members({'': config}, workdir, strict=strict, init_from=init_from, say=say)
 
 
 def train_members(
@@ -50,6 +54,7 @@ def train_members(
   workdir: str | os.PathLike,
   *,
   strict: bool = False,
+  init_from: str | os.PathLike | None = None,
   say: Callable[[str], Any] = print,
 ) -> int:
   """Trains the members {name: config} of a population, each in WORKDIR/NAME; see `train`.
@@ -69,6 +74,7 @@ def train_members(
       f'{workdir} is the folder of a run of experiments/train.py: name another for a population'
     )
   config = members[0].config
+  origin = fork.find(init_from, members, workdir, strict)
   dataset = build.dataset(config)
   data.check(
     dataset,
@@ -77,25 +83,33 @@ def train_members(
     process_count=jax.process_count(),
   )
   build.check_memory(config, dataset)
+  about = build.about(config, dataset)
+  if origin:
+    fork.check_data(origin, config, about)
   shown = build.held_out(config, dataset)
   with claimed(dict.fromkeys([workdir, *(m.workdir for m in members)])):
     start = begin(members, workdir, strict, say)
-    about = build.about(config, dataset)
     run = Run(members, workdir, about, shown, start, say)
     if start:
+      if init_from:
+        say(f'--init_from is ignored: {workdir} has checkpoints of its own')
       for member in members:
         check_same_data(member, start, about)
     if start == config.steps:
       say(f'done already: {start} steps')
       return 0
-    return loop(run, dataset)
+    return loop(run, dataset, None if start else origin)
 
 
-def loop(run: Run, dataset: data.Dataset) -> int:
+def loop(run: Run, dataset: data.Dataset, origin: fork.Origin | None = None) -> int:
   """Trains from step `run.start` to the end, or to a signal; see `train`."""
   config, configs, size = run.config, [m.config for m in run.members], run.about['size']
   stages, each, start = programs.stages(configs, size), config.steps_per_dispatch, run.start
-  states = first_states(run, stages[-1])
+  states = first_states(run, stages[-1], origin)
+  if origin:
+    fresh = ', '.join(origin.missing(states[0]))
+    what = f'the weights of step {origin.step} of {origin.workdir}'
+    run.say(f'starting from {what}' + (f', which lacks and leaves fresh: {fresh}' if fresh else ''))
   say_what_trains(run, dataset, stages, states)
   with StopSignals() as signals, Report(run) as report:
     for before, stage in zip([None, *stages], stages):
@@ -138,15 +152,17 @@ def inits(run: Run, stage: programs.Stage) -> list[Callable[[], TrainState]]:
   return [made[i] for i in range(len(made))]
 
 
-def first_states(run: Run, stage: programs.Stage) -> list[TrainState]:
+def first_states(
+  run: Run, stage: programs.Stage, origin: fork.Origin | None = None
+) -> list[TrainState]:
   """The members' states at rest, at step `run.start`; `stage`: the last one."""
   places = {i: program for program in stage.programs for i in program.places}
   made = []
   for i, init in enumerate(inits(run, stage)):
-    if not run.start:
-      made.append(init())
-      continue
     at_rest = places[i].runner.at_rest
+    if not run.start:
+      made.append(fork.with_weights(origin, init(), at_rest) if origin else init())
+      continue
     like = jax.tree.map(
       lambda a, at_rest=at_rest: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest),
       vars(jax.eval_shape(init)),

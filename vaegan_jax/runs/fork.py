@@ -1,0 +1,140 @@
+"""A run that starts from the weights of another one, with other loss weights or learning rates."""
+
+from collections.abc import Sequence
+import logging
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from vaegan_jax import checkpoint, programs, settings
+from vaegan_jax.runs.workdir import Member
+from vaegan_jax.sample import saved_steps
+from vaegan_jax.step import TrainState
+
+WEIGHTS = ('params', 'stats', 'ema')  # the fields of a TrainState that a fork takes over
+SHAPES = ('network.', 'data.image_size', 'data.channels', 'data.condition')  # fields, or prefixes
+
+
+class Origin(NamedTuple):
+  """The checkpoint that a fork starts from."""
+
+  workdir: pathlib.Path
+  step: int
+  networks: tuple[str, ...]  # that it holds
+
+  def missing(self, state: TrainState) -> list[str]:
+    """The networks of `state` that the checkpoint lacks."""
+    return [name for name in state.params if name not in self.networks]
+
+
+def find(
+  init_from: str | os.PathLike | None,
+  members: Sequence[Member],
+  workdir: pathlib.Path,
+  strict: bool,
+) -> Origin | None:
+  """The newest intact checkpoint of the run `init_from`; None without it, or if the members resume.
+
+  strict: refuse a damaged checkpoint instead of taking the one before.
+
+  Raises:
+    ValueError: the run has no intact checkpoint, has other networks, or is the workdir itself.
+  """
+  if not init_from:
+    return None
+  run = pathlib.Path(init_from).absolute()
+  if run.resolve() in {path.resolve() for path in (workdir, *(m.workdir for m in members))}:
+    raise ValueError(f'--init_from={init_from} is the --workdir itself: give another --workdir')
+  if set.intersection(*(set(checkpoint.steps(m.workdir)) for m in members)):
+    return None
+  step = newest_intact(run, strict)
+  check_config(init_from, checkpoint.manifest(run, step)['config'], members[0].config)
+  return Origin(run, step, tuple(checkpoint.shapes(run, step)['params']))
+
+
+def newest_intact(run: pathlib.Path, strict: bool) -> int:
+  """The step of the run's newest intact checkpoint; it warns of damaged ones, `strict` raises."""
+  wrong = ''
+  for step in reversed(saved_steps(run, '--init_from')):
+    wrong = checkpoint.damage(run, step)
+    if not wrong:
+      return step
+    if strict:
+      intact = checkpoint.intact_steps(run, step)
+      raise ValueError(f'--init_from: checkpoint {step} is damaged: {wrong}; {intact}')
+    logging.warning('checkpoint %d is damaged; taking an older one: %s', step, wrong)
+  raise ValueError(f'--init_from={run}: every checkpoint is damaged, such as {wrong}')
+
+
+def check_config(init_from: str | os.PathLike, then: dict, config: ConfigDict) -> None:
+  """Raises ValueError that names the first field which gives the networks other shapes."""
+  here = dict(settings.fields(settings.to_dict(config)))
+  there = {**settings.ADDED, **dict(settings.fields(then))}
+  for path in dict.fromkeys([*here, *there]):
+    if path.startswith(SHAPES) and here.get(path) != there.get(path):
+      raise ValueError(
+        f'--init_from={init_from} has other networks: config.{path} is {there.get(path, "(none)")} '
+        f'there and {here.get(path, "(none)")} here; make them equal, or start without --init_from'
+      )
+
+
+def check_data(origin: Origin, config: ConfigDict, about: dict) -> None:
+  """Raises ValueError unless the origin's networks take this run's data, and have its shapes."""
+  then = checkpoint.manifest(origin.workdir, origin.step)['about']
+  for key in ('condition', 'size', 'names'):
+    if then[key] != about[key]:
+      other = sorted(map(str, set(then['names']) ^ set(about['names'])))[:10]
+      raise ValueError(
+        f'--init_from={origin.workdir} has another condition: its {key} is {shortly(then[key])} '
+        f'there and {shortly(about[key])} here ({", ".join(other) or "in another order"}); '
+        'use the same classes or attributes, or start without --init_from'
+      )
+  program = programs.stages([config], about['size'])[-1].programs[0]
+  state = jax.eval_shape(programs.init(config, about['size'], program), jax.random.key(0))
+  saved = checkpoint.shapes(origin.workdir, origin.step)
+  for field, trees in shared(origin, state).items():
+    for name, tree in trees.items():
+      here, there = by_path(tree), by_path(saved[field].get(name, {}))
+      for path in dict.fromkeys([*here, *there]):
+        if here.get(path) != there.get(path):
+          raise ValueError(
+            f'--init_from={origin.workdir} has other networks: {field} {name}{path} has the shape '
+            f'{there.get(path)} there and {here.get(path)} here, though the configs agree: '
+            'was it trained by another version?'
+          )
+
+
+def with_weights(origin: Origin, state: TrainState, at_rest: Any) -> TrainState:
+  """`state`, at step 0, with the origin's weights of all networks that both have.
+
+  at_rest: the sharding of its arrays.
+  """
+  like = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest), shared(origin, state)
+  )
+  loaded = checkpoint.load(origin.workdir, origin.step, like)
+  return state.replace(**{field: {**getattr(state, field), **loaded[field]} for field in WEIGHTS})
+
+
+def shared(origin: Origin, state: TrainState) -> dict[str, dict[str, Any]]:
+  """{field: {network: tree}} of the state's weights that the origin holds as well."""
+  return {
+    field: {k: tree for k, tree in getattr(state, field).items() if k in origin.networks}
+    for field in WEIGHTS
+  }
+
+
+def by_path(tree: Any) -> dict[str, tuple[int, ...]]:
+  """{path: shape} of the arrays of a tree."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def shortly(value: Any) -> str:
+  """A value for a message; a long list as its first entries."""
+  if not isinstance(value, list):
+    return str(value)
+  return ', '.join(map(str, value[:5])) + (', ...' if len(value) > 5 else '')
