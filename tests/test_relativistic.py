@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaegan_jax import losses
+from vaegan_jax import checks, losses
+from vaegan_jax.configs import digits
 from vaegan_jax.model import ADVERSARIAL, Model, judge, losses_of
 
 TABLE = dict(
@@ -66,3 +67,10 @@ def test_relativistic_real_is_zero_and_has_no_gradient():
   logits = jnp.array([-1e4, 0.0, 1e4])
   assert not losses.relativistic_real(logits).any()
   assert not jax.grad(lambda v: losses.relativistic_real(v).sum())(logits).any()
+
+
+def test_a_relativistic_critic_needs_real_images():
+  config = digits.get_config('vae_gan_relativistic').unlock()
+  del config.method.discriminator['real']
+  with pytest.raises(ValueError, match='adversarial=relativistic compares fakes with real images'):
+    checks.check(config)

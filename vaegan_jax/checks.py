@@ -125,6 +125,12 @@ def check(config: ConfigDict) -> None:
       '--config.gate.on needs the losses real and fake_recon or fake_prior, '
       'which this method lacks: set it to False'
     )
+  pairs = {'fake_recon', 'fake_prior', 'fool_recon', 'fool_prior'} & set(named)
+  if config.adversarial == 'relativistic' and pairs and 'real' not in named:
+    raise ValueError(
+      '--config.adversarial=relativistic compares fakes with real images: weigh `real` in the '
+      "discriminator's row, or choose another adversarial loss"
+    )
   if config.prior_condition == 'uniform' and config.data.condition == 'attributes':
     raise ValueError('--config.prior_condition=uniform draws one class: attributes need shuffled')
   check_division(config)
