@@ -9,6 +9,7 @@ methods work too, with weights to set.
 
 Reads JPEG, PNG, WebP, BMP and GIF of any size. The largest central square of each image is resized
 to --config.data.image_size (16 to 256).
+A tenth of the images, chosen by name, is held out for reconstructions and evaluation.
 vaegan_jax/data/folders.py describes the tables of labels and attributes.
 """
 
@@ -21,6 +22,7 @@ def get_config(method: str = 'vae_gan_relativistic') -> ConfigDict:
   """The config of a method on a folder of images."""
   config = base.get_config(method)
   config.data.name = 'folder'
+  config.data.split, config.data.held_out = 'nine_tenths', 'tenth'
   config.data.image_size, config.data.channels = 64, 3
   config.data.flip = True
   config.network.latent_size = 128

@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from tests import files
 from vaegan_jax import build, checks, command, configs, methods, programs, settings
 from vaegan_jax.configs import base
 from vaegan_jax.configs import digits as digits_config
+from vaegan_jax.configs import folder as folder_config
 from vaegan_jax.runs import train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -187,6 +189,22 @@ def test_data_that_cannot_be_used(tmp_path):
   config.data.name, config.data.path, config.data.held_out = 'folder', str(folder), ''
   config.data.cache_dir = str(tmp_path / 'cache')
   with pytest.raises(ValueError, match='no labels'):
+    train.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_folder_too_small_for_a_held_out_part(tmp_path):
+  config = folder_config.get_config('vae_gan')
+  config.batch_size = 64
+  config.data.path, config.data.cache_dir = str(tmp_path / 'images'), str(tmp_path / 'cache')
+  files.write(tmp_path / 'images', {f'{i}.png': i for i in range(3)})  # none is in the tenth
+  with pytest.raises(ValueError, match='tenth of its 3 would be empty. Add images, or train on'):
+    train.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'cache').exists()
+  files.write(tmp_path / 'images', {f'{i}.png': i for i in range(70)})  # seven are
+  with pytest.raises(
+    ValueError, match=r'\(nine_tenths\) has 63 images, fewer than .*: set it to 63'
+  ):
     train.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 

@@ -1,5 +1,6 @@
 """Folders and archives: what is read, what is refused, and that nothing is written outside."""
 
+import hashlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from PIL import Image
 import pytest
 
 from tests.files import encoded, write, zipped
-from vaegan_jax.data import listings
+from vaegan_jax.data import folders, listings
 
 
 def values(dataset):
@@ -199,8 +200,90 @@ def test_nothing_to_read(tmp_path, load):
       load(tmp_path / path)
   with pytest.raises(ValueError, match='--config.data.path is empty'):
     load('')
-  with pytest.raises(ValueError, match='a folder has no split .test.'):
+  with pytest.raises(ValueError, match='no split .test.*one of train, nine_tenths, tenth;'):
     load(tmp_path / 'empty', split='test')
+
+
+# The names decide the part: five of these 40 are in the tenth, none of them of class c0.
+FORTY = {f'c{i % 5}/{i:02d}.png': i for i in range(40)}
+TENTH = [n for n in sorted(FORTY) if int(hashlib.sha256(n.encode()).hexdigest(), 16) % 10 == 0]
+
+
+def parts(load, path, **options):
+  return [load(path, split=split, **options) for split in ('nine_tenths', 'tenth')]
+
+
+def test_the_parts_are_disjoint_and_cover_everything(tmp_path, load):
+  root = write(tmp_path / 'set', FORTY)
+  whole, (most, tenth) = load(root), parts(load, root)
+  assert values(tenth) == [FORTY[n] for n in TENTH]
+  assert sorted(values(most) + values(tenth)) == sorted(values(whole)) == list(range(40))
+  for got in (most, tenth):
+    assert got.class_names == whole.class_names == ['c0', 'c1', 'c2', 'c3', 'c4']
+    assert got.labels.tolist() == [v % 5 for v in values(got)]
+  assert set(tenth.labels.tolist()) == {1, 2, 3, 4}  # they keep their numbers without c0
+  assert most.name == f'{root} (nine_tenths)' and tenth.name == f'{root} (tenth)'
+
+
+def test_an_added_image_moves_no_other(tmp_path, load):
+  root = write(tmp_path / 'set', FORTY)
+  before = parts(load, root)
+  write(root, {'a/new.png': 40, 'c0/000.png': 41})
+  for old, new in zip(before, parts(load, root)):
+    assert [v for v in values(new) if v < 40] == values(old)
+
+
+def test_the_parts_of_a_zip_are_those_of_the_folder(tmp_path, load):
+  of_folder = parts(load, write(tmp_path / 'set', FORTY))
+  flat = zipped(tmp_path / 'flat.zip', FORTY)
+  nested = zipped(tmp_path / 'nested.zip', {f'all/{n}': v for n, v in FORTY.items()})
+  for path in (flat, nested):
+    for one, other in zip(of_folder, parts(load, path)):
+      assert values(one) == values(other) and one.labels.tolist() == other.labels.tolist()
+
+
+def test_the_parts_keep_the_attributes_of_a_table(tmp_path, load):
+  table = 'file,Hat,label\n' + ''.join(f'{n},{v % 2},{v % 3}\n' for n, v in FORTY.items())
+  for got in parts(load, write(tmp_path / 'set', {**FORTY, 'labels.csv': table})):
+    assert got.attribute_names == ['Hat'] and got.class_names == ['0', '1', '2']
+    assert got.attributes[:, 0].tolist() == [v % 2 for v in values(got)]
+    assert got.labels.tolist() == [v % 3 for v in values(got)]
+
+
+def test_a_name_that_is_no_unicode_has_a_part(tmp_path, load):
+  odd = os.fsdecode(b'\xff.png')
+  root = write(tmp_path / 'set', {**{f'{v}.png': v for v in FORTY.values()}, odd: 99})
+  most, tenth = parts(load, root)
+  assert (99 in values(most)) != (99 in values(tenth))
+
+
+def test_a_refused_image_counts_in_its_part_only(tmp_path, load):
+  images = {f'{i:04d}.png': 3 for i in range(2000)}
+  path = zipped(tmp_path / 'x.zip', {**images, '../evil.png': 1, '../bad.png': 2})
+  most, tenth = parts(load, path, size=1)
+  assert [n for n, _ in most.skipped] == ['../evil.png']
+  assert [n for n, _ in tenth.skipped] == ['../bad.png']
+
+
+def test_the_split_train_has_the_cache_key_it_always_had(tmp_path):
+  root = write(tmp_path / 'set', {'dog/b.png': b'xy', 'cat/a.png': b'x', 'cat/b.png': b''})
+  for path in root.rglob('*.png'):
+    os.utime(path, ns=(1, 7))
+  source = folders.folder_source(str(root), 'train', '')
+  rows = [['cat/a.png', 1, 7, 0, None], ['cat/b.png', 0, 7, 0, None], ['dog/b.png', 2, 7, 1, None]]
+  assert source.name == str(root)
+  assert source.identity == ['folder', rows, ['cat', 'dog'], None, []]
+
+
+@pytest.mark.parametrize('split', ['nine_tenths', 'tenth'])
+def test_a_part_without_images(tmp_path, load, split):
+  outside = {n: v for n, v in FORTY.items() if n not in TENTH}
+  for images, empty in ((outside, 'tenth of its 35'), ({TENTH[0]: 1}, 'nine_tenths of its 1')):
+    root = write(tmp_path / empty, images)
+    message = f"{empty} would be empty. .*--config.data.split=train --config.data.held_out=''"
+    with pytest.raises(ValueError, match=message):
+      load(root, split=split)
+    assert not (tmp_path / '.cache').exists()
 
 
 def test_symlinks_are_not_followed(tmp_path, load, caplog):

@@ -50,7 +50,8 @@ def load(
     image_size: side in pixels; images are cropped to a square, as sources.TFDS_SETS says or to
       their centre.
     channels: 1 (grey) or 3 (RGB).
-    split: of the digits or a TFDS set, also train+test or train[:50%]; a folder has only train.
+    split: of the digits or a TFDS set, also train+test or train[:50%]; of a folder: train
+      (all images), nine_tenths or tenth.
     path: the folder or .zip for name='folder'; folders.py shows its layout.
     label_table: name or path of a folder's .csv or .json of labels; empty: labels.csv or
       dataset.json, if it has one.

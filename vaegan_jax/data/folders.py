@@ -4,10 +4,14 @@
     labels.csv             or dataset.json: classes and attributes, see tables.py
     1.jpg 2.png            without class folders and table: no labels
 
+A split is all images (train), or one of two parts: nine_tenths, and the tenth to hold out. The
+name of an image decides its part, so that adding or removing images moves no other.
+
 The labels are checked before any image is decoded.
 """
 
 import csv
+import hashlib
 import logging
 import pathlib
 from typing import NamedTuple
@@ -20,6 +24,7 @@ from vaegan_jax.data import listings, sources, tables
 log = logging.getLogger(__name__)
 
 TABLES = ('labels.csv', 'dataset.json')
+SPLITS = ('train', 'nine_tenths', 'tenth')
 
 
 class Labels(NamedTuple):
@@ -48,7 +53,10 @@ def folder_source(path: str, split: str, label_table: str) -> sources.Source:
       ignored[0],
     )
   labels, classes, attributes, names = _labels(listing, label_table)
-  order = sorted(listing.files)
+  order, refused = sorted(listing.files), listing.refused
+  if split != 'train':
+    order = _part(root, order, split)
+    refused = [(n, reason) for n, reason in refused if _in_tenth(n) == (split == 'tenth')]
 
   def read():
     examples = (
@@ -60,14 +68,33 @@ def folder_source(path: str, split: str, label_table: str) -> sources.Source:
       )
       for n in order
     )
-    return sources.Content(len(order), examples, classes, names, tuple(listing.refused))
+    return sources.Content(len(order), examples, classes, names, tuple(refused))
 
   # The labels are part of the identity, so that an edited table makes a new data set.
   rows = [
     [n, *listing.files[n][1], labels and labels[n], attributes and attributes[n].tolist()]
     for n in order
   ]
-  return sources.Source(str(root), ['folder', rows, classes, names, listing.refused], read)
+  name = str(root) if split == 'train' else f'{root} ({split})'
+  return sources.Source(name, ['folder', rows, classes, names, refused], read)
+
+
+def _in_tenth(name: str) -> bool:
+  """Whether the image belongs to the tenth; its name alone decides."""
+  digest = hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()
+  return int(digest, 16) % 10 == 0
+
+
+def _part(root: pathlib.Path, names: list[str], split: str) -> list[str]:
+  """The names in nine_tenths or tenth; ValueError if either part has no image."""
+  tenth = [n for n in names if _in_tenth(n)]
+  if 0 < len(tenth) < len(names):
+    return tenth if split == 'tenth' else [n for n in names if not _in_tenth(n)]
+  raise ValueError(
+    f'{root} has too few images for a held-out part: the split '
+    f'{"nine_tenths" if tenth else "tenth"} of its {len(names)} would be empty. Add images, or '
+    "train on all of them: --config.data.split=train --config.data.held_out=''"
+  )
 
 
 def _root(path, split):
@@ -77,10 +104,10 @@ def _root(path, split):
       '--config.data.name is folder, but --config.data.path is empty: set it to a '
       'folder or a .zip of images'
     )
-  if split != 'train':
+  if split not in SPLITS:
     raise ValueError(
-      f'a folder has no split {split!r}: leave --config.data.split at train, and '
-      'set --config.data.path to the folder of the other images'
+      f'a folder has no split {split!r}: set --config.data.split and --config.data.held_out to '
+      f'one of {", ".join(SPLITS)}; train is all images'
     )
   root = pathlib.Path(path).expanduser()
   if not root.exists():
