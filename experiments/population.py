@@ -26,6 +26,9 @@ RESUME = flags.DEFINE_enum(
   ['newest', 'strict'],
   'If the newest checkpoint is damaged: resume from the one before it, or stop with an error.',
 )
+INIT_FROM = flags.DEFINE_string(
+  'init_from', '', 'Folder of a run whose weights all members start from; see docs/training.md.'
+)
 
 
 def main() -> int:
@@ -42,7 +45,9 @@ def main() -> int:
     values[path] = listed.split(',')
   configs = settings.members(CONFIG.value, SEEDS.value or [str(CONFIG.value.seed)], values)
   command.keep_compiled_programs()
-  return train.train_members(configs, WORKDIR.value, strict=RESUME.value == 'strict')
+  return train.train_members(
+    configs, WORKDIR.value, strict=RESUME.value == 'strict', init_from=INIT_FROM.value
+  )
 
 
 def cli() -> None:

@@ -1,6 +1,7 @@
 """Evaluation and studies, with judges and models whose results are known in advance."""
 
 import json
+import types
 
 import numpy as np
 from PIL import Image
@@ -159,3 +160,17 @@ def test_a_study_resumes_where_it_stopped(tmp_path):
   assert (tmp_path / 'table.md').read_text().count('\n') == 3
   with pytest.raises(ValueError, match='another config.*\n.*batch_size: 8 now, 16 then'):
     study.figures('digits', dict(plain=('cvae', {})), [0], {**settings, 'batch_size': 8}, tmp_path)
+
+
+def test_a_class_of_one_held_out_image_is_left_out_of_the_diversity():
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (5, 4, 4, 1), np.uint8)
+  labels = np.array([0, 0, 1, 2, 2])
+  judges = types.SimpleNamespace(
+    features=types.SimpleNamespace(features=lambda x: x.reshape(len(x), -1).astype(np.float32))
+  )
+  compared = types.SimpleNamespace(samples=images, labels=labels, reference=images)
+  figures = evaluate.diversity_ratios(judges, compared, 3)
+  assert set(figures.values()) == {1.0} and len(figures) == 4
+  compared = types.SimpleNamespace(samples=images[:3], labels=np.arange(3), reference=images[:3])
+  assert evaluate.diversity_ratios(judges, compared, 3) == {}

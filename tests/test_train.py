@@ -144,7 +144,7 @@ def test_kills_at_random_moments_change_nothing(cache, straight, tmp_path):
       time.sleep(moments.uniform(0, 0.6))
       kills += process.poll() is None
       process.kill()
-      process.wait()
+      process.communicate()
     else:
       output, _ = process.communicate(timeout=300)
       assert process.returncode == 0, output
@@ -248,7 +248,7 @@ def test_a_second_run_in_the_same_workdir_is_refused(cache, tmp_path):
     assert second.returncode == 2 and f'process {first.pid} on' in second.stderr, second.stderr
   finally:
     first.kill()
-    first.wait()
+    first.communicate()
 
 
 def test_another_config_in_the_same_workdir_is_refused(cache, straight):

@@ -141,11 +141,18 @@ def ratios(samples: dict[str, Any], real: dict[str, Any]) -> dict[str, float]:
 
 
 def diversity_ratios(judges: Judges, compared: Compared, num_classes: int) -> dict[str, float]:
-  """Diversity within classes, samples over real: the mean over classes, and the least."""
-  figures = {}
+  """Diversity within classes, samples over real: the mean over classes, and the least.
+
+  Classes with fewer than two real images are left out; {} if that leaves none.
+  """
+  several = np.flatnonzero(np.bincount(compared.labels, minlength=num_classes) > 1)
+  at = np.flatnonzero(np.isin(compared.labels, several))
+  if not len(at):
+    return {}
+  labels, figures = np.searchsorted(several, compared.labels[at]), {}
   for name, of in (('pixels', lambda images: images), ('features', judges.features.features)):
     by_class = metrics.diversity_ratio(
-      of(compared.samples), compared.labels, of(compared.reference), compared.labels, num_classes
+      of(compared.samples[at]), labels, of(compared.reference[at]), labels, len(several)
     )
     figures[f'diversity_{name}'] = float(by_class.mean())
     figures[f'diversity_{name}_least'] = float(by_class.min())
