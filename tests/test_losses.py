@@ -54,6 +54,7 @@ CASES = {
   'mean_feature_matching': (losses.mean_feature_matching, (B, F), (B, F)),
   'class_mean_feature_matching': (class_matching, (B, F), (B, F)),
   **{name: (getattr(losses, name), (B,)) for name in ADVERSARIAL},
+  'relativistic_real': (losses.relativistic_real, (B,)),
   'relativistic_discriminator': (losses.relativistic_discriminator, (B,), (B,)),
   'relativistic_generator': (losses.relativistic_generator, (B,), (B,)),
   'softmax_cross_entropy': (losses.softmax_cross_entropy, (B, N), (B, N, 'p')),
@@ -166,6 +167,7 @@ REFERENCES = {
   'wasserstein_real': lambda x: (-x, 0.0),
   'wasserstein_fake': lambda x: (x, 0.0),
   'wasserstein_fool': lambda x: (-x, 0.0),
+  'relativistic_real': lambda x: (0.0 * x, 0.0),
   'relativistic_discriminator': lambda r, f: (softplus(f - r), 0.0),
   'relativistic_generator': lambda r, f: (softplus(r - f), 0.0),
   'softmax_cross_entropy': lambda x, p: (
