@@ -83,7 +83,7 @@ def after(table, balanced, conditional, steps=3):
   return state, terms
 
 
-@pytest.mark.parametrize('name', ['vae_gan', 'cvae_gan'])
+@pytest.mark.parametrize('name', ['vae_gan', pytest.param('cvae_gan', marks=pytest.mark.slow)])
 def test_the_shadow_changes_no_bit(name):
   table, conditional = methods.METHODS[name], name in methods.CONDITIONAL
   off, _ = after(table, None, conditional)
@@ -92,6 +92,7 @@ def test_the_shadow_changes_no_bit(name):
   assert 'weight_feature_d' in terms and 'weight_reconstruction' in terms
 
 
+@pytest.mark.slow
 def test_a_weight_of_the_table_does_not_matter_to_balanced_kinds():
   nonsaturating = methods.VAE_GAN_NONSATURATING
   row = {**nonsaturating['generator'], 'feature_d': 3.0}

@@ -49,6 +49,7 @@ def test_width_scales_the_channels(width, key):
   assert kernel.shape[2] == layers.scaled(512, width)
 
 
+@pytest.mark.slow
 def test_a_logit_depends_on_its_own_image_alone(key):
   x = jax.random.normal(key, (4, 16, 16, 1))
   f, v = made(residual.Discriminator(image_size=16, channels=1, width=WIDTH), key, x, None)
@@ -95,6 +96,7 @@ def test_smoothed_takes_a_grid_of_two_pixels_away():
   np.testing.assert_allclose(residual.smoothed(jnp.ones((1, 4, 4, 1))), 1.0)
 
 
+@pytest.mark.slow
 def test_conditions_reach_every_network(key):
   x, z = jax.random.normal(key, (2, 16, 16, 1)), jax.random.normal(key, (2, 5))
   one, two = jnp.eye(K)[:2], jnp.eye(K)[1:]
