@@ -221,7 +221,7 @@ def examples(config: ConfigDict, size: int) -> tuple[jax.Array, jax.Array | None
 
 
 def makers(config: ConfigDict, size: int) -> tuple[dict[str, Any], Any]:
-  """({maker: network}, the shapes of their EMA on this host's first device) of a trained config."""
+  """({maker: network}, the shapes of their EMA) of a trained config."""
   names = [n for n in networks_of(losses_of(settings.method(config))) if n in MAKERS]
   made = networks(config, names)
   whole = Model(made, losses=())
@@ -229,7 +229,4 @@ def makers(config: ConfigDict, size: int) -> tuple[dict[str, Any], Any]:
     lambda key: init_state(whole, {}, key, *examples(config, size), config.network.latent_size),
     jax.random.key(0),
   )
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return made, jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), state.ema
-  )
+  return made, state.ema

@@ -143,11 +143,16 @@ def set_aside(workdir: str | os.PathLike, after: int) -> None:
       path.rename(path.with_name(f'{name}.corrupt-{int(time.time())}'))
 
 
-def load(workdir: str | os.PathLike, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields of a saved state that `like` names, as arrays.
+def load(
+  workdir: str | os.PathLike, step: int, like: Mapping[str, Any], sharding: jax.sharding.Sharding
+) -> dict[str, Any]:
+  """The fields of a saved state that `like` names, as arrays of this sharding.
 
-  like: {field: tree of ShapeDtypeStruct with shardings}.
+  like: {field: tree of what has a shape and a dtype}.
   """
+  like = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), dict(like)
+  )
   context = ocp.Context()
   context.pytree_options.loading.partial_load = True
   with context:

@@ -257,5 +257,6 @@ def restore(workdir: str | os.PathLike[str], step: int | None = None) -> Trained
   config: Any = settings.from_dict(saved['config'])
   about = saved['about']
   networks, like = build.makers(config, about['size'])
-  weights = checkpoint.load(workdir, step, dict(ema=like))['ema']
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  weights = checkpoint.load(workdir, step, dict(ema=like), here)['ema']
   return Trained(networks, weights, config.network.latent_size, about, step, saved['config'])

@@ -110,18 +110,23 @@ def init_state(
   centres = {}
   for loss, critic in CENTRES.items():
     if loss in model.losses:
-      variables = {'params': params[critic], 'batch_stats': stats[critic]}
-      _, features = jax.eval_shape(
-        lambda v, critic=critic: model.networks[critic].apply(v, *inputs[critic], train=False),
-        variables,
-      )
       classes = c.shape[1] if critic == 'classifier' else 1
-      centres[loss] = losses.init_centres(classes, features.shape[1])
+      features = num_features(model, params, stats, critic, inputs[critic])
+      centres[loss] = losses.init_centres(classes, features)
   opt_state = {name: optimizer.init(params[name]) for name, optimizer in optimizers.items()}
   ema = jax.tree.map(jnp.copy, averaged(params, stats))
   zero = jnp.zeros((), jnp.int32)
   averages = {} if balanced is None else balance.init(model.losses, balanced)
   return TrainState(zero, jnp.copy(zero), params, stats, opt_state, ema, centres, averages)
+
+
+def num_features(model: Model, params: Mapping, stats: Mapping, critic: str, inputs: tuple) -> int:
+  """The number of features that a critic gives per example."""
+  variables = {'params': params[critic], 'batch_stats': stats[critic]}
+  _, features = jax.eval_shape(
+    lambda v: model.networks[critic].apply(v, *inputs, train=False), variables
+  )
+  return features.shape[1]
 
 
 def reconstruction_sizes(
@@ -134,12 +139,7 @@ def reconstruction_sizes(
     ('feature_c', 'classifier', (x,)),
   ):
     if loss in model.losses:
-      variables = {'params': state.params[critic], 'batch_stats': state.stats[critic]}
-      _, features = jax.eval_shape(
-        lambda v, n=model.networks[critic], inputs=inputs: n.apply(v, *inputs, train=False),
-        variables,
-      )
-      sizes[loss] = math.prod(features.shape[1:])
+      sizes[loss] = num_features(model, state.params, state.stats, critic, inputs)
   return sizes
 
 

@@ -1,7 +1,6 @@
 """A run that starts from the weights of another one, with other loss weights or learning rates."""
 
 from collections.abc import Sequence
-import logging
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import checkpoint, programs, settings
-from vaegan_jax.runs.workdir import Member
+from vaegan_jax.runs.workdir import Member, newest_intact
 from vaegan_jax.sample import saved_steps
 from vaegan_jax.step import TrainState
 
@@ -50,23 +49,12 @@ def find(
     raise ValueError(f'--init_from={init_from} is the --workdir itself: give another --workdir')
   if set.intersection(*(set(checkpoint.steps(m.workdir)) for m in members)):
     return None
-  step = newest_intact(run, strict)
+  saved = reversed(saved_steps(run, '--init_from'))
+  step, wrong = newest_intact([run], saved, strict, '--init_from: ')
+  if wrong:
+    raise ValueError(f'--init_from={run}: every checkpoint is damaged, such as {wrong}')
   check_config(init_from, checkpoint.manifest(run, step)['config'], members[0].config)
   return Origin(run, step, tuple(checkpoint.shapes(run, step)['params']))
-
-
-def newest_intact(run: pathlib.Path, strict: bool) -> int:
-  """The step of the run's newest intact checkpoint; it warns of damaged ones, `strict` raises."""
-  wrong = ''
-  for step in reversed(saved_steps(run, '--init_from')):
-    wrong = checkpoint.damage(run, step)
-    if not wrong:
-      return step
-    if strict:
-      intact = checkpoint.intact_steps(run, step)
-      raise ValueError(f'--init_from: checkpoint {step} is damaged: {wrong}; {intact}')
-    logging.warning('checkpoint %d is damaged; taking an older one: %s', step, wrong)
-  raise ValueError(f'--init_from={run}: every checkpoint is damaged, such as {wrong}')
 
 
 def check_config(init_from: str | os.PathLike, then: dict, config: ConfigDict) -> None:
@@ -112,10 +100,7 @@ def with_weights(origin: Origin, state: TrainState, at_rest: Any) -> TrainState:
 
   at_rest: the sharding of its arrays.
   """
-  like = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest), shared(origin, state)
-  )
-  loaded = checkpoint.load(origin.workdir, origin.step, like)
+  loaded = checkpoint.load(origin.workdir, origin.step, shared(origin, state), at_rest)
   return state.replace(**{field: {**getattr(state, field), **loaded[field]} for field in WEIGHTS})
 
 

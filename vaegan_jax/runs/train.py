@@ -105,18 +105,21 @@ def loop(run: Run, dataset: data.Dataset, origin: fork.Origin | None = None) -> 
   """Trains from step `run.start` to the end, or to a signal; see `train`."""
   config, configs, size = run.config, [m.config for m in run.members], run.about['size']
   stages, each, start = programs.stages(configs, size), config.steps_per_dispatch, run.start
-  states = first_states(run, stages[-1], origin)
+  fresh = inits(run, stages[-1])  # compiled once, also for a second stage
+  states = first_states(run, stages[-1], fresh, origin)
   if origin:
-    fresh = ', '.join(origin.missing(states[0]))
+    missing = ', '.join(origin.missing(states[0]))
     what = f'the weights of step {origin.step} of {origin.workdir}'
-    run.say(f'starting from {what}' + (f', which lacks and leaves fresh: {fresh}' if fresh else ''))
+    run.say(
+      f'starting from {what}' + (f', which lacks and leaves fresh: {missing}' if missing else '')
+    )
   say_what_trains(run, dataset, stages, states)
   with StopSignals() as signals, Report(run) as report:
     for before, stage in zip([None, *stages], stages):
       if start >= stage.until:
         continue
       if before and start == before.until:
-        states = enter(run, stage, states, start)
+        states = enter(run, stage, fresh, states, start)
       running = [p.runner.put_states([states[i] for i in p.places]) for p in stage.programs]
       in_flight = collections.deque()
       with programs.feed(configs, dataset, start, stage.programs) as batches:
@@ -153,33 +156,34 @@ def inits(run: Run, stage: programs.Stage) -> list[Callable[[], TrainState]]:
 
 
 def first_states(
-  run: Run, stage: programs.Stage, origin: fork.Origin | None = None
+  run: Run, stage: programs.Stage, fresh: Sequence[Callable], origin: fork.Origin | None
 ) -> list[TrainState]:
-  """The members' states at rest, at step `run.start`; `stage`: the last one."""
+  """The members' states at rest, at step `run.start`; `stage`: the last one; `fresh`: see inits."""
   places = {i: program for program in stage.programs for i in program.places}
   made = []
-  for i, init in enumerate(inits(run, stage)):
+  for i, init in enumerate(fresh):
     at_rest = places[i].runner.at_rest
     if not run.start:
       made.append(fork.with_weights(origin, init(), at_rest) if origin else init())
       continue
-    like = jax.tree.map(
-      lambda a, at_rest=at_rest: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at_rest),
-      vars(jax.eval_shape(init)),
-    )
-    made.append(TrainState(**checkpoint.load(run.members[i].workdir, run.start, like)))
+    shapes = vars(jax.eval_shape(init))
+    made.append(TrainState(**checkpoint.load(run.members[i].workdir, run.start, shapes, at_rest)))
   return made
 
 
 def enter(
-  run: Run, stage: programs.Stage, states: Sequence[TrainState], start: int
+  run: Run,
+  stage: programs.Stage,
+  fresh: Sequence[Callable],
+  states: Sequence[TrainState],
+  start: int,
 ) -> list[TrainState]:
   """The states with which a later stage begins: its frozen networks stay as they are."""
   frozen = stage.programs[0].model.frozen
   run.say(
     f'step {start}: {run.config.method_name} begins, with the {" and ".join(frozen)} as it is'
   )
-  return [next_phase(init(), state, frozen) for init, state in zip(inits(run, stage), states)]
+  return [next_phase(init(), state, frozen) for init, state in zip(fresh, states)]
 
 
 def say_what_trains(

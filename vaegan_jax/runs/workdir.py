@@ -92,23 +92,12 @@ def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool =
   """
   saved = {member.name: checkpoint.steps(member.workdir) for member in members}
   common = sorted(set.intersection(*map(set, saved.values())), reverse=True)
-  wrong = ''
-  for step in common:
-    damaged = [(m, wrong) for m in members if (wrong := checkpoint.damage(m.workdir, step))]
-    if not damaged:
-      break
-    member, wrong = damaged[0]
-    if strict:
-      intact = checkpoint.intact_steps(member.workdir, step)
-      raise ValueError(f'checkpoint {step} is damaged: {wrong}; {intact}')
-    logging.warning('checkpoint %d is damaged; taking an older one: %s', step, wrong)
-  else:
-    if wrong:
-      raise ValueError(
-        f'every checkpoint of {workdir} that can be resumed from is damaged, such as {wrong}: '
-        'restore the folder from a backup, or start in another --workdir'
-      )
-    step = 0
+  step, wrong = newest_intact([m.workdir for m in members], common, strict)
+  if wrong:
+    raise ValueError(
+      f'every checkpoint of {workdir} that can be resumed from is damaged, such as {wrong}: '
+      'restore the folder from a backup, or start in another --workdir'
+    )
   for member in members:
     if (newest := max(saved[member.name], default=0)) > member.config.steps:
       raise ValueError(
@@ -124,6 +113,26 @@ def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool =
       'train the others as a population of their own, or in another workdir'
     )
   return step
+
+
+def newest_intact(
+  workdirs: Sequence[pathlib.Path], steps: Iterable[int], strict: bool, flag: str = ''
+) -> tuple[int, str]:
+  """(The first of `steps` that is intact in all workdirs, ''), or (0, what is wrong with the last).
+
+  It warns of damaged checkpoints; `strict` raises ValueError instead, with `flag` in front.
+  """
+  wrong = ''
+  for step in steps:
+    damage = {w: found for w in workdirs if (found := checkpoint.damage(w, step))}
+    if not damage:
+      return step, ''
+    workdir, wrong = next(iter(damage.items()))
+    if strict:
+      intact = checkpoint.intact_steps(workdir, step)
+      raise ValueError(f'{flag}checkpoint {step} is damaged: {wrong}; {intact}')
+    logging.warning('checkpoint %d is damaged; taking an older one: %s', step, wrong)
+  return 0, wrong
 
 
 def known_members(workdir: pathlib.Path) -> list[str]:
