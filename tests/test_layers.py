@@ -87,7 +87,8 @@ MAY = {
   # Trained models.
   'conditions': {'words'},
   'dispatch': {'parallel', 'step'},
-  'sample': {'build', 'checkpoint', 'conditions', 'dispatch', 'settings'},
+  'functions': {'build', 'checkpoint', 'settings', 'step'},
+  'sample': {'build', 'checkpoint', 'conditions', 'dispatch', 'functions', 'settings'},
   'edit': {'sample'},
   'judges': {'build', 'features.classifier'},
   'evaluate': {'data', 'judges', 'metrics', 'sample'},

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vaegan_jax import build, checkpoint, settings
+from vaegan_jax.configs import digits
 from vaegan_jax.model import Model, losses_of, networks_of
 from vaegan_jax.step import Draws, init_state, uniform_classes
 
@@ -89,3 +91,15 @@ def state(model, table, conditional, optimizer=optax.sgd(0.1)):
   init = jax.jit(lambda key: init_state(model, dict.fromkeys(table, optimizer), key, x, c, Z))
   made = init(jax.random.key(0))
   return made.replace(centres=jax.tree.map(lambda a: a + 1.0, made.centres))
+
+
+def run_of_cvae_gan(workdir):
+  """The workdir, after saving an untrained CVAE-GAN of the digits with Z = 4 as its step 7."""
+  config = digits.get_config('cvae_gan')
+  config.network.width, config.network.latent_size = 0.0625, 4
+  whole = build.model(config, 10, settings.method(config))
+  made = init_state(whole, {}, jax.random.key(0), *build.examples(config, 10), 4)
+  about = dict(condition='label', names=list('0123456789'), size=10)
+  saved = settings.to_dict(config)
+  checkpoint.save(workdir, 7, made, keep=1, config=saved, about=about).result()
+  return workdir

@@ -224,9 +224,19 @@ def makers(config: ConfigDict, size: int) -> tuple[dict[str, Any], Any]:
   """({maker: network}, the shapes of their EMA) of a trained config."""
   names = [n for n in networks_of(losses_of(settings.method(config))) if n in MAKERS]
   made = networks(config, names)
+  return made, state_shapes(config, size, made).ema
+
+
+def critics(config: ConfigDict, size: int) -> dict[str, Any]:
+  """{critic: network} of a trained config."""
+  made = model(config, size, settings.method(config)).networks
+  return {n: network for n, network in made.items() if n not in MAKERS}
+
+
+def state_shapes(config: ConfigDict, size: int, made: Mapping[str, Any]) -> Any:
+  """The shapes of a TrainState of the networks `made`, without optimizers."""
   whole = Model(made, losses=())
-  state = jax.eval_shape(
+  return jax.eval_shape(
     lambda key: init_state(whole, {}, key, *examples(config, size), config.network.latent_size),
     jax.random.key(0),
   )
-  return made, state.ema

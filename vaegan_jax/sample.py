@@ -4,7 +4,7 @@ model = vaegan_jax.restore('runs/demo')
 images = model.sample(64, labels=3)  # uint8 [64, H, W, C]
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaegan_jax import build, checkpoint, conditions, settings
+from vaegan_jax import build, checkpoint, conditions, functions, settings
 from vaegan_jax.conditions import Attributes, Labels
 from vaegan_jax.dispatch import BATCH, Dispatch, blocks, key_of, outputs
 
@@ -32,6 +32,7 @@ class Trained(NamedTuple):
   about: dict[str, Any]  # condition, names, size, examples: see build.about
   step: int
   config: dict[str, Any]
+  workdir: str = ''  # where its critics are; empty if it has none
 
   def __repr__(self) -> str:
     return (
@@ -154,6 +155,35 @@ class Trained(NamedTuple):
     ]
     return np.stack(columns, 1)
 
+  def function(self, name: str) -> tuple[Callable[..., Any], functions.Variables]:
+    """(fn, variables) of one network as at test time: pure, for jit, vmap, grad and jax.export.
+
+    `variables` are flax's own, {'params': ..., 'batch_stats': ...}; fn takes them first.
+
+        generator      fn(variables, z, c) -> images float32 [B, H, W, C] in [-1, 1]
+        encoder        fn(variables, x, c) -> means, log-variances float32 [B, Z]
+        discriminator  fn(variables, x, c) -> logits float32 [B], features [B, F]
+        classifier     fn(variables, x)    -> logits float32 [B, K], features [B, F]
+
+    z is float32 [B, Z], x images float32 [B, H, W, C] in [-1, 1] or uint8, c the condition float32
+    [B, A] (leave it out for an unconditional model). Gradients are of reverse mode only. The
+    makers have their EMA weights; the critics, which have none, those of the checkpoint.
+
+    Raises ValueError for a network that the model lacks.
+    """
+    if name in self.networks:
+      network, weights = self.networks[name], self.weights[name]
+    else:
+      network, weights = functions.critic(
+        self.workdir, self.step, self.config, self.about['size'], name, tuple(self.networks)
+      )
+    d = self.config['data']
+    shapes = dict(generator=(self.latent_size,))
+    image = (d['image_size'], d['image_size'], d['channels'])
+    size = 0 if name == 'classifier' else self.about['size']
+    fn = functions.pure(name, network, shapes.get(name, image), size)
+    return fn, functions.variables(weights)
+
   def _given(
     self, n: int, labels: Labels | None, attributes: Attributes | None
   ) -> np.ndarray | None:
@@ -248,15 +278,11 @@ def restore(workdir: str | os.PathLike[str], step: int | None = None) -> Trained
     raise ValueError(
       f'{workdir} has no checkpoint of step {step}; it has {", ".join(map(str, found))}'
     )
-  if wrong := checkpoint.damage(workdir, step):
-    raise ValueError(
-      f'checkpoint {step} is damaged: {wrong}; {checkpoint.intact_steps(workdir, step)}; '
-      'choose one with --step'
-    )
+  functions.check_intact(workdir, step)
   saved = checkpoint.manifest(workdir, step)
   config: Any = settings.from_dict(saved['config'])
   about = saved['about']
   networks, like = build.makers(config, about['size'])
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  weights = checkpoint.load(workdir, step, dict(ema=like), here)['ema']
-  return Trained(networks, weights, config.network.latent_size, about, step, saved['config'])
+  weights = checkpoint.load(workdir, step, dict(ema=like), functions.first_device())['ema']
+  size = config.network.latent_size
+  return Trained(networks, weights, size, about, step, saved['config'], str(workdir))

@@ -189,7 +189,7 @@ class Generator(nn.Module):
     for i, units in enumerate((scaled(1024), 4 * scaled(256))):
       h = Dense(units, use_bias=False, dtype=self.dtype, name=f'full{i}')(h)
       h = nn.relu(layers.batch_norm(self, train, name=f'norm_full{i}')(h))
-    h = h.reshape(len(h), 2, 2, -1)
+    h = h.reshape(h.shape[0], 2, 2, -1)
     up = functools.partial(layers.ConvTranspose, kernel_init=layers.dcgan_normal, dtype=self.dtype)
     rows = ((256, 3), (256, 3), (128, 5), (92, 5), (64, 5))  # channels and kernel
     for i, (channels, k) in enumerate(rows[6 - doublings :]):
@@ -228,7 +228,7 @@ class Discriminator(nn.Module):
         name=f'conv{i}',
       )(h)
       h = leaky_relu(layers.batch_norm(self, train, name=f'norm{i}')(h) if i else h)
-    features = h.reshape(len(h), -1)
+    features = h.reshape(h.shape[0], -1)
     if self.conditional:
       h = layers.with_condition(features, layers.required(c))
       h = Dense(layers.scaled(1024, self.width), use_bias=False, dtype=self.dtype, name='full')(h)
@@ -261,7 +261,7 @@ class Classifier(nn.Module):
         layers.scaled(channels, self.width), k, s, self.dtype, self.axis_name, name=f'conv{i}'
       )(h, train)
       h = pool(h) if pooled else h
-    h = h.reshape(len(h), -1)
+    h = h.reshape(h.shape[0], -1)
     for i in range(2):
       # He's deviation: at 4096 inputs (0.022) nearly DCGAN's 0.02, too small for fewer inputs.
       h = nn.relu(

@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         name=f'conv{i}',
       )(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
-    h = layers.with_condition(h.reshape(len(h), -1), c)
+    h = layers.with_condition(h.reshape(h.shape[0], -1), c)
     h = Dense(layers.scaled(self.units, self.width), use_bias=False, dtype=self.dtype, name='full')(
       h
     )
@@ -118,9 +118,9 @@ class Discriminator(nn.Module):
         name=f'conv{i}',
       )(h)
       h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
-    h = h.reshape(len(h), -1)
+    h = h.reshape(h.shape[0], -1)
     if self.conditional:
       h = layers.with_condition(h, layers.required(c))
     h = Dense(layers.scaled(512, self.width), use_bias=False, dtype=self.dtype, name='full')(h)
     h = nn.relu(layers.batch_norm(self, train, FULL, name='norm_full')(h)).astype(jnp.float32)
-    return Dense(1, name='logit')(h)[:, 0], features.reshape(len(h), -1)
+    return Dense(1, name='logit')(h)[:, 0], features.reshape(h.shape[0], -1)

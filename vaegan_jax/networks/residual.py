@@ -145,7 +145,7 @@ class Encoder(nn.Module):
   def __call__(self, x, c, train):
     layers.check_images(x, self.image_size, self.channels)
     maps = Descent(self.width, self.blocks, self.dtype, name='maps')(x)
-    h = leaky_relu(maps[SMALLEST]).reshape(len(x), -1)
+    h = leaky_relu(maps[SMALLEST]).reshape(x.shape[0], -1)
     h = layers.with_condition(h, c).astype(jnp.float32)
     return Dense(self.latent_size, name='mean')(h), Dense(
       self.latent_size, name='logvar', kernel_init=nn.initializers.zeros
@@ -174,7 +174,7 @@ class Generator(nn.Module):
 
     size = SMALLEST
     h = Dense(size * size * count(size), dtype=self.dtype, name='full')(z)
-    h = h.reshape(len(h), size, size, -1)
+    h = h.reshape(h.shape[0], size, size, -1)
     while True:
       for i in range(self.blocks if size <= BLOCKS_BELOW else 0):
         h = Block(self.dtype, name=f'block{size}_{i}')(styled(h, f'style{size}_{i}'))
@@ -214,8 +214,8 @@ class Discriminator(nn.Module):
   def __call__(self, x, c, train):
     layers.check_images(x, self.image_size, self.channels)
     maps = Descent(self.width, self.blocks, self.dtype, name='maps')(x)
-    h = leaky_relu(maps[SMALLEST]).reshape(len(x), -1)
-    features = maps.get(2 * SMALLEST, maps[SMALLEST]).reshape(len(x), -1)
+    h = leaky_relu(maps[SMALLEST]).reshape(x.shape[0], -1)
+    features = maps.get(2 * SMALLEST, maps[SMALLEST]).reshape(x.shape[0], -1)
     logit = Dense(1, name='logit')(h.astype(jnp.float32))[:, 0]
     if self.conditional:
       units = layers.scaled(CHANNELS[SMALLEST], self.width)
@@ -244,6 +244,6 @@ class Classifier(nn.Module):
     if self.num_classes < 1:
       raise ValueError(f'num_classes={self.num_classes}: give the classifier at least one class')
     maps = Descent(self.width, self.blocks, self.dtype, name='maps')(x)
-    h = leaky_relu(maps[SMALLEST]).reshape(len(x), -1)
+    h = leaky_relu(maps[SMALLEST]).reshape(x.shape[0], -1)
     h = leaky_relu(Dense(layers.scaled(1024, self.width), dtype=self.dtype, name='full')(h))
     return Dense(self.num_classes, name='logits')(h.astype(jnp.float32)), h
