@@ -84,10 +84,18 @@ def test_command_line(arguments, words):
     ('batch_size', 12, '8 devices'),
     ('ema_decay', 1.0, 'at least 0, less than 1'),
     ('ema_decay', -0.1, 'at least 0'),
-    ('optimizer.learning_rate', 0.0, 'more than 0'),
+    ('optimizer.learning_rate', 0.0, 'at least 1e-12, at most 10'),
+    ('optimizer.learning_rate', 1e-300, 'at least 1e-12, at most 10'),
+    ('optimizer.learning_rate', 1e20, 'at most 10'),
+    ('optimizer.factor.encoder', 1e-300, 'encoder=1e-300 gives a learning rate of 5e-304: use'),
+    ('optimizer.weight_decay', 1e30, 'at least 0, at most 1'),
+    ('optimizer.clip_norm', 1e-30, 'use 0 or at least 1e-06'),
+    ('gate.equilibrium', 1e30, 'at least 0.01, at most 100'),
+    ('steps', 10**20, 'less than 2.1'),
     ('optimizer.learning_rate', float('inf'), 'finite'),
     ('optimizer.name', 'adamm', 'did you mean adam?'),
-    ('network.width', -1.0, 'more than 0'),
+    ('network.width', -1.0, 'at least 0.01'),
+    ('network.width', 1e-9, 'at least 0.01'),
     ('network.name', 'bap', 'did you mean bao?'),
     ('network.name', 'larsen', 'has no classifier'),
     ('data.image_size', 24, '16, 32, 64, 128'),
@@ -105,6 +113,18 @@ def test_command_line(arguments, words):
     ('optimizer.b1', 1.0, 'at least 0, less than 1'),
     ('optimizer.eps', 1e-300, 'more than'),
     ('method.generator.pixel', float('nan'), 'finite'),
+    (
+      'method.generator.pixel',
+      1e38,
+      'generator.pixel=1e.38: use 0 or at least 1e-12, at most 1e.06',
+    ),
+    ('method.generator.feature_d', -1.0, 'generator.feature_d=-1.0: use 0 or at least 1e-12'),
+    ('method.encoder.kl', -1.0, 'encoder.kl=-1.0: use 0 or at least 1e-12'),
+    ('method.discriminator.real', -1.0, 'discriminator.real=-1.0: use 0 or at least 1e-12'),
+    ('method_name', 'vae', 'method_name=vae: config.method has the rows and losses of cvae_gan; '),
+    ('method_name', 'mine', 'method_name=mine: config.method has the rows and losses of cvae_gan'),
+    ('first.method_name', 'gan', 'first.method_name=gan: config.first.method has no row'),
+    ('data.label_table', 'x.csv', 'label_table=x.csv is for --config.data.name=folder, not for'),
     ('data.split', 'trainn', 'train, test'),
     ('data.path', 'x', 'folder'),
     ('accumulate', 0, 'more than 0'),
@@ -120,6 +140,50 @@ def test_values_are_refused_before_anything_is_written(path, value, words, tmp_p
   with pytest.raises(ValueError, match=words):
     train.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'method,changes,words',
+  [
+    (
+      'vae',
+      {f'optimizer.factor.{n}': 0.0 for n in ('encoder', 'generator')},
+      'factor.encoder=0 --config.optimizer.factor.generator=0: nothing would be trained',
+    ),
+    (
+      'vae_gan',
+      {f'method.generator.{n}': 0.0 for n in ('feature_d', 'real', 'fake_recon', 'fake_prior')},
+      'config.method.generator has no weight left',
+    ),
+    (
+      'gan',
+      {f'method.discriminator.{n}': 0.0 for n in ('real', 'fake_prior')},
+      'config.method.discriminator has no weight left.*--config.optimizer.factor.discriminator=0',
+    ),
+    ('vae_gan', {'method.generator.fake_prior': 1.0}, 'use 0 or at least -1e.06, at most -1e-12'),
+  ],
+)
+def test_configs_that_train_nothing_or_something_else(method, changes, words):
+  with pytest.raises(ValueError, match=words):
+    build.check(settings.with_settings(digits(method), changes))
+
+
+def test_the_name_of_a_method_is_that_of_its_table():
+  for name in methods.METHODS:
+    checks.check_name('method', name, methods.METHODS[name])
+  checks.check_name('first.method', '', {})
+  checks.check_name('method', 'vae_gan_arxiv_v2', methods.VAE_GAN)  # the weights are free
+  without = {network: dict.fromkeys(row, 0.0) for network, row in methods.CVAE_GAN.items()}
+  checks.check_name('method', 'cvae_gan', without)
+  more = dict(methods.VAE_GAN, discriminator=dict(methods.VAE_GAN['discriminator'], r1=1.0))
+  for name in ('vae_gan', 'mine'):
+    checks.check_name('method', name, more)
+  for name in ('vae', 'gan', 'cvae_gan'):  # no more is it one of these
+    with pytest.raises(ValueError, match='another method; give it a name of its own'):
+      checks.check_name('method', name, more)
+  for name in ('vae_gan_released', 'vae', ''):
+    with pytest.raises(ValueError, match=f'method_name={name}: .* of vae_gan or vae_gan_arxiv_v2'):
+      checks.check_name('method', name, methods.VAE_GAN)
 
 
 def test_too_large_a_set_for_the_devices_is_refused(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import augment, optim
+from vaegan_jax.methods import METHODS
 from vaegan_jax.model import ADVERSARIAL, CRITICS, MAKERS, SEES, can_train, losses_of, networks_of
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import LARGEST_UNROLL, PARALLEL
@@ -34,12 +35,13 @@ class Range(NamedTuple):
   least: float = -math.inf  # included
   most: float = math.inf  # included
   below: float = math.inf  # excluded, unless infinite
+  or_zero: bool = False  # whether 0 is allowed, too
 
   def complaint(self, value: float) -> str:
     """What to use instead of `value`; '' if the value is allowed."""
     low = self.above < value and self.least <= value
     high = value <= self.most and (value < self.below or math.isinf(self.below))
-    if low and high:
+    if (low and high) or (self.or_zero and not value):
       return ''
     bounds = [
       (f'more than {self.above:g}', self.above),
@@ -47,13 +49,20 @@ class Range(NamedTuple):
       (f'at most {self.most:g}', self.most),
       (f'less than {self.below:g}', self.below),
     ]
-    return 'use ' + ', '.join(words for words, bound in bounds if math.isfinite(bound))
+    words = [words for words, bound in bounds if math.isfinite(bound)]
+    return 'use ' + ('0 or ' if self.or_zero else '') + ', '.join(words)
 
 
+# Numbers outside of these bounds overflow float32, or change nothing that it can hold.
+RATE, WEIGHT = Range(least=1e-12, most=10), Range(least=1e-12, most=1e6, or_zero=True)
+OPPOSED = Range(
+  least=-1e6, most=-1e-12, or_zero=True
+)  # a maker descends a critic's loss times this
+COUNT = Range(above=0, below=2**31)
 POSITIVE, NOT_NEGATIVE, DECAY = Range(above=0), Range(least=0), Range(least=0, below=1)
 BOUNDS: dict[str, OneOf | Range] = {
   'seed': Range(least=0, below=2**32),
-  'steps': POSITIVE,
+  'steps': COUNT,
   'batch_size': POSITIVE,
   'accumulate': POSITIVE,
   'steps_per_dispatch': POSITIVE,
@@ -67,31 +76,31 @@ BOUNDS: dict[str, OneOf | Range] = {
   'data.augment': OneOf(tuple(augment.AUGMENTATIONS)),
   'network.name': OneOf(tuple(NETWORKS)),
   'network.latent_size': Range(above=0, most=65536),
-  'network.width': Range(above=0, most=64),
+  'network.width': Range(least=0.01, most=64),
   'network.encoder_units': Range(above=0, most=1e6),
   'normalise.makers': OneOf(('joint', 'apart')),
   'normalise.critics': OneOf(('joint', 'apart')),
   'adversarial': OneOf(tuple(ADVERSARIAL)),
   'balance.mode': OneOf(('off', 'shadow', 'on')),
   'balance.decay': DECAY,
-  'balance.reconstruction': POSITIVE,
-  'balance.matching': POSITIVE,
+  'balance.reconstruction': Range(least=1e-6, most=1e6),
+  'balance.matching': Range(least=1e-6, most=1e6),
   'prior_condition': OneOf(tuple(PRIOR_CONDITIONS)),
   'match_d_decay': DECAY,
   'match_c_decay': DECAY,
   'optimizer.name': OneOf(optim.OPTIMIZERS),
-  'optimizer.learning_rate': POSITIVE,
+  'optimizer.learning_rate': RATE,
   **{f'optimizer.factor.{network}': NOT_NEGATIVE for network in MAKERS + CRITICS},
   'optimizer.schedule': OneOf(optim.SCHEDULES),
-  'optimizer.end': NOT_NEGATIVE,
+  'optimizer.end': Range(least=0, most=10),
   'optimizer.b1': DECAY,
   'optimizer.b2': DECAY,
   'optimizer.decay': DECAY,
   'optimizer.eps': Range(above=1e-30, most=1),
-  'optimizer.weight_decay': NOT_NEGATIVE,
-  'optimizer.clip_norm': NOT_NEGATIVE,
-  'gate.equilibrium': POSITIVE,
-  'gate.margin': NOT_NEGATIVE,
+  'optimizer.weight_decay': Range(least=0, most=1),
+  'optimizer.clip_norm': Range(least=1e-6, most=1e9, or_zero=True),
+  'gate.equilibrium': Range(least=0.01, most=100),
+  'gate.margin': Range(least=0, most=100),
   'log_every_steps': POSITIVE,
   'sample_every_steps': POSITIVE,
   'save_every_steps': POSITIVE,
@@ -110,10 +119,7 @@ def check(config: ConfigDict) -> None:
   check_method('method', table, config.data.condition)
   check_method('first.method', first, config.data.condition)
   named = losses_of(table)
-  if not named:
-    raise ValueError('config.method has no loss left: nothing would be trained')
-  if 'generator' not in networks_of(named):
-    raise ValueError("config.method has no loss left that sees a generator's images")
+  check_trained(config, table, first)
   if bool(first) != bool(config.first.steps) or config.first.steps >= config.steps:
     raise ValueError(
       f'--config.first.steps={config.first.steps}: a method with a first phase '
@@ -131,8 +137,15 @@ def check(config: ConfigDict) -> None:
       '--config.adversarial=relativistic compares fakes with real images: weigh `real` in the '
       "discriminator's row, or choose another adversarial loss"
     )
+  if config.data.label_table and config.data.name != 'folder':
+    raise ValueError(
+      f'--config.data.label_table={config.data.label_table} is for --config.data.name=folder, '
+      f'not for {config.data.name}'
+    )
   if config.prior_condition == 'uniform' and config.data.condition == 'attributes':
     raise ValueError('--config.prior_condition=uniform draws one class: attributes need shuffled')
+  check_name('method', config.method_name, config.method)
+  check_name('first.method', config.first.method_name, config.first.method)
   check_division(config)
 
 
@@ -158,6 +171,50 @@ def check_division(config: ConfigDict) -> None:
     )
 
 
+def check_trained(config: ConfigDict, table: Table, first: Table) -> None:
+  """Raises ValueError if nothing trains one of the networks that the losses of `table` need."""
+  named = losses_of(table)
+  if not named:
+    raise ValueError('config.method has no loss left: nothing would be trained')
+  if 'generator' not in networks_of(named):
+    raise ValueError("config.method has no loss left that sees a generator's images")
+  for network in networks_of(named):
+    if network not in {**table, **first}:
+      raise ValueError(
+        f'config.method.{network} has no weight left, so its random weights would stay: weigh a '
+        f'loss; to keep the {network} of --init_from, set --config.optimizer.factor.{network}=0'
+      )
+  o = config.optimizer
+  for network, factor in o.factor.items():
+    if factor and (complaint := RATE.complaint(o.learning_rate * factor)):
+      raise ValueError(
+        f'--config.optimizer.factor.{network}={factor} gives a learning rate of '
+        f'{o.learning_rate * factor:g}: {complaint}'
+      )
+  if not any(o.factor[network] for network in table):
+    factors = ' '.join(f'--config.optimizer.factor.{network}=0' for network in table)
+    raise ValueError(f'{factors}: nothing would be trained; use more than 0 for one of them')
+
+
+def check_name(prefix: str, name: str, table: Table) -> None:
+  """Raises ValueError if the name of a method contradicts its table; weights are free, also 0.
+
+  The table of a known method has that method's name. Any other has a name of its own, or that of a
+  known method with rows for the same networks.
+  """
+
+  def cells(table: Table) -> set[tuple[str, str]]:
+    return {(network, loss) for network, row in table.items() for loss in row}
+
+  known = {'': {}, **METHODS}
+  same = [other for other, rows in known.items() if cells(rows) == cells(table)]
+  if name in same or (not same and set(known.get(name, table)) == set(table)):
+    return
+  what = f'the rows and losses of {" or ".join(same) or "another method"}' if table else 'no row'
+  remedy = 'choose a method by --config=FILE:METHOD' if same else 'give it a name of its own'
+  raise ValueError(f'--config.{prefix}_name={name}: config.{prefix} has {what}; {remedy}')
+
+
 def check_method(prefix: str, table: Table, condition: str) -> None:
   """Raises ValueError that names the row or the loss of `table` that cannot be trained."""
   for network, row in table.items():
@@ -166,7 +223,7 @@ def check_method(prefix: str, table: Table, condition: str) -> None:
         f'config.{prefix} has a row for {network!r}, which is not a network: use '
         f'{", ".join(MAKERS + CRITICS)}'
       )
-    for loss in row:
+    for loss, weight in row.items():
       if loss not in SEES:
         raise ValueError(
           f'config.{prefix}.{network}.{loss}: unknown loss; use one of '
@@ -176,6 +233,9 @@ def check_method(prefix: str, table: Table, condition: str) -> None:
         raise ValueError(
           f'config.{prefix}.{network}.{loss}: this loss does not depend on the {network}'
         )
+      bounds = OPPOSED if network in MAKERS and loss in optim.GATED else WEIGHT
+      if complaint := bounds.complaint(weight):
+        raise ValueError(f'--config.{prefix}.{network}.{loss}={weight}: {complaint}')
   by_class = [loss for loss in losses_of(table) if 'classifier' in SEES[loss]]
   if by_class and condition == 'none':
     raise ValueError(
