@@ -3,9 +3,9 @@
 import contextlib
 import io
 import os
-import pathlib
 import struct
 import time
+import tracemalloc
 import types
 import zlib
 
@@ -426,6 +426,38 @@ def test_png_round_trip(tmp_path, shape):
   assert [p.name for p in path.parent.iterdir()] == ['x.png']
 
 
+@pytest.mark.parametrize('mode', ['1', 'L', 'RGB', 'RGBA', 'P', 'I;16'])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_square_is_what_fit_image_makes(mode, channels):
+  rng = np.random.default_rng(0)
+  for size in ((31, 20), (20, 601), (16, 16), (9, 12)):
+    values = rng.integers(0, 256, (*size[::-1], 4), np.uint8)
+    image = Image.fromarray(values).convert(mode if mode != 'I;16' else 'L')
+    if mode == 'I;16':
+      image = Image.fromarray(values[..., 0].astype(np.uint16) * 200)
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    image.save(out, 'PNG', exif=exif)
+    whole = images.fit_image(images.read_image(out.getvalue(), channels), 16)
+    np.testing.assert_array_equal(
+      images.read_image(out.getvalue(), channels, square=16), whole, f'{size}'
+    )
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB', 'RGBA', 'I;16'])
+def test_a_large_picture_is_not_copied_to_make_a_small_one(mode):
+  image = Image.fromarray(np.zeros((1500, 1500), np.uint16)) if mode == 'I;16' else None
+  image, out = image or Image.new(mode, (1500, 1500)), io.BytesIO()
+  image.save(out, 'PNG')
+  tracemalloc.start()
+  try:
+    images.read_image(out.getvalue(), 3, square=16)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert peak < 1500 * 1500 * 3, peak  # one copy; four times that before
+
+
 def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   path = tmp_path / 'x.png'
   files.save_png(path, NOISE)
@@ -433,7 +465,7 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     files.save_png(path, NOISE / 255)
 
   def fail(self, file, form):
-    pathlib.Path(file).write_bytes(b'half')
+    file.write(b'half')
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(Image.Image, 'save', fail)

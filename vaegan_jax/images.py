@@ -34,6 +34,7 @@ def read_image(
   channels: int,
   *,
   at_least: int = 0,
+  square: int = 0,
   background: tuple[int, int, int] = (255, 255, 255),
 ) -> np.ndarray:
   """uint8 [h, w, channels] of a JPEG, PNG, WebP, BMP or GIF (its first frame), upright.
@@ -46,6 +47,8 @@ def read_image(
     channels: 1 (grey) or 3 (RGB).
     at_least: pixels; a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size while both sides keep at
       least this length. 0 decodes it at full size.
+    square: pixels; 0, or the side of the result, which is then what fit_image makes of the picture,
+      without a copy of all of its pixels.
     background: RGB under transparent pixels.
 
   Raises:
@@ -67,6 +70,10 @@ def read_image(
       turn = TURNS.get(_orientation(image))
       image = _eight_bits(image, channels, background)  # one name, so that few copies are alive
     image = image if turn is None else image.transpose(turn)
+    if square:
+      image = _central_square(image, square)
+    if channels == 3 and image.mode != 'RGB':
+      image = image.convert('RGB')
     return np.array(image).reshape(image.height, image.width, channels)
   except Image.UnidentifiedImageError:
     raise ValueError('not a JPEG, PNG, WebP, BMP or GIF') from None
@@ -78,18 +85,39 @@ def _eight_bits(image, channels, background):
   """The loaded picture in mode L or RGB, without transparency."""
   if image.mode == 'I' or image.mode.startswith('I;16'):
     # convert() would clip 16-bit values at 255 instead of scaling them.
-    values = np.asarray(image).clip(0, 65535).astype(np.uint32)
-    image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    grey = Image.new('L', image.size)
+    for band, top in _bands(image):
+      values = np.asarray(band).clip(0, 65535).astype(np.uint32)
+      grey.paste(Image.fromarray(((values + 128) // 257).astype(np.uint8)), (0, top))
+    image = grey
   elif image.has_transparency_data:
-    under, over = Image.new('RGB', image.size, background), image
-    if over.mode != 'RGBA':
-      over = over.convert('RGBA')
-    under.paste(over, mask=over)
+    under = Image.new('RGB', image.size, background)
+    for band, top in _bands(image):
+      over = band.convert('RGBA')
+      under.paste(over, (0, top), over)
     image = under
   if image.mode not in ('1', 'L', 'RGB'):
     image = image.convert('RGB')
-  mode = 'L' if channels == 1 else 'RGB'
-  return image if image.mode == mode else image.convert(mode)
+  grey = channels == 1 or image.mode == '1'
+  return image.convert('L') if grey and image.mode != 'L' else image
+
+
+def _bands(image, rows=256):
+  """Yields (part, its first row): NumPy and convert() copy what they get, so it is small."""
+  for top in range(0, image.height, rows):
+    yield image.crop((0, top, image.width, min(top + rows, image.height))), top
+
+
+def _central_square(image, size):
+  """The largest central square of a picture, resized: Lanczos reduces, bicubic enlarges."""
+  side = min(image.size)
+  left, top = (image.width - side) // 2, (image.height - side) // 2
+  if image.width != image.height:
+    image = image.crop((left, top, left + side, top + side))
+  if side == size:
+    return image
+  resample = Image.Resampling.LANCZOS if size < side else Image.Resampling.BICUBIC
+  return image.resize((size, size), resample)
 
 
 def _orientation(image):
@@ -128,15 +156,13 @@ def fit_image(
     return np.pad(
       image, ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
     )
-  side = min(image.shape[:2])
+  side, channels = min(image.shape[:2]), image.shape[-1]
   top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-  image = image[top : top + side, left : left + side]
+  image = np.ascontiguousarray(image[top : top + side, left : left + side])
   if side == size:
-    return np.ascontiguousarray(image)
-  resample = Image.Resampling.LANCZOS if size < side else Image.Resampling.BICUBIC
-  channels = image.shape[-1]
-  picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if channels == 1 else image))
-  return np.array(picture.resize((size, size), resample)).reshape(size, size, channels)
+    return image
+  picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+  return np.array(_central_square(picture, size)).reshape(size, size, channels)
 
 
 def to_uint8(images: ArrayLike) -> np.ndarray:
