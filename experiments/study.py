@@ -158,7 +158,8 @@ def mean_and_spread(
 ) -> tuple[float, float]:
   """Mean and standard deviation of one figure over seeds; the deviation of one seed is NaN."""
   values = [r[group][figure] for r in results if figure in r.get(group, {})]
-  return (np.mean(values) if values else np.nan), (
+  values = np.array(values, float)  # figures.json has null for NaN
+  return (np.mean(values) if len(values) else np.nan), (
     np.std(values, ddof=1) if len(values) > 1 else np.nan
   )
 

@@ -2,13 +2,13 @@
 
     python experiments/train.py --config=configs/digits.py:cvae_gan --workdir=runs/digits
 
-Exit codes: 0 done, 2 unusable arguments, 3 the run failed, 130 or 143 stopped by a signal after
-saving a checkpoint.
+Exit codes: 0 done, 2 unusable arguments, 3 the run failed, 130 or 143 stopped by Ctrl-C or SIGTERM:
+after the first step with a checkpoint, before it at once.
 """
 
 from absl import flags
 
-from vaegan_jax import command
+from vaegan_jax import command, interrupts
 
 CONFIG = command.define_config_flag()
 WORKDIR = flags.DEFINE_string(
@@ -38,6 +38,7 @@ def main() -> int:
     import jax
 
     jax.distributed.initialize()
+    interrupts.leave_at_once()  # JAX has set a handler of SIGTERM
   from vaegan_jax.runs import dry_run, train
 
   if DRY_RUN.value:

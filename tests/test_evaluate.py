@@ -128,6 +128,9 @@ def test_the_table_gives_mean_and_deviation_over_seeds():
   )
   lines = list(study.table(results, [('top-1', 'samples', 'top1', '.0%')]))
   assert lines[2:] == ['| a | 50% ± 35% |', '| b |  |']
+  results['a'][0]['samples']['top1'] = None  # NaN, as figures.json has it
+  lines = list(study.table(results, [('top-1', 'samples', 'top1', '.0%')]))
+  assert lines[2:] == ['| a |  |', '| b |  |']
 
 
 def test_a_study_resumes_where_it_stopped(tmp_path):

@@ -42,8 +42,9 @@ MAY = {
   'cotangents': set(),
   'members': {'parallel'},
   'words': set(),
+  'interrupts': set(),
   'images': set(),
-  'files': {'words'},
+  'files': {'interrupts', 'words'},
   'checkpoint': {'files'},
   'metrics.arrays': set(),
   'metrics.distances': set(),
@@ -75,7 +76,8 @@ MAY = {
   # From a config to objects.
   'settings': {'words'},
   'checks': {
-    *('augment', 'model', 'networks', 'optim', 'parallel', 'settings', 'step', 'words'),
+    *('augment', 'methods', 'model', 'networks', 'optim', 'parallel', 'settings'),
+    *('step', 'words'),
   },
   'build': {
     *('augment', 'balance', 'checks', 'data', 'losses', 'model', 'networks'),
@@ -93,7 +95,7 @@ MAY = {
   'judges': {'build', 'features.classifier'},
   'evaluate': {'data', 'judges', 'metrics', 'sample'},
   # Runs.
-  'runs.signals': set(),
+  'runs.signals': {'interrupts'},
   'runs.workdir': {'checkpoint', 'files', 'settings'},
   'runs.pictures': {'build', 'data', 'files', 'images', 'sample', 'settings'},
   'runs.report': {
@@ -106,7 +108,7 @@ MAY = {
     *('runs.fork', 'runs.report', 'runs.signals', 'runs.workdir'),
   },
   'runs.dry_run': {'build', 'programs', 'settings', 'words'},
-  'command': {'configs', 'files', 'words'},
+  'command': {'configs', 'files', 'interrupts', 'words'},
 }
 # The files that a ConfigDict reaches; all others take plain values.
 READ_CONFIGS = {'settings', 'checks', 'build', 'programs', 'command'}

@@ -1,6 +1,7 @@
 """The frame of every script: parses flags, reports a mistake in one line, sets the exit code."""
 
 from collections.abc import Callable, Mapping
+import io
 import logging
 import os
 import pathlib
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_flags
 
-from vaegan_jax import configs
+from vaegan_jax import configs, interrupts
 from vaegan_jax.words import closest
 
 flags.DEFINE_bool('traceback', False, 'Show the full traceback of an error.')
@@ -30,12 +31,15 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
 
   Exit codes: what main() returns; 2, with one line on stderr, for arguments that cannot be used
   (ValueError, OSError, bad flags); 3, likewise, for a run that failed (FloatingPointError); 130
-  for Ctrl-C.
+  and 143 for Ctrl-C and SIGTERM, which end the process at once unless main() trains.
 
   Args:
     main: the script's function; --help prints its module's docstring and flags.
     needs: {name of a required flag: error message if it is missing}.
   """
+  interrupts.leave_at_once()
+  if isinstance(sys.stdout, io.TextIOWrapper):  # a log shows each line at once, and any file name
+    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
   logging.getLogger('vaegan_jax').setLevel(logging.INFO)  # slow operations report their progress
   try:
     if any(a == '-h' or re.match('--?help', a) for a in sys.argv[1:]):
@@ -51,9 +55,6 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
     if '--traceback' in sys.argv:
       traceback.print_exc()
     print(f'error: {e}', file=sys.stderr)
-  except KeyboardInterrupt:
-    print('stopped', file=sys.stderr)
-    code = 130
   sys.exit(code)
 
 

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all; their locks, their sizes, and the home of the caches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import csv
 import fcntl
@@ -17,15 +17,29 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from PIL import Image
 
+from vaegan_jax.interrupts import UNFINISHED
 from vaegan_jax.words import size_in_words
+
+PART = '.vaegan_jax-{}.part'  # names of unfinished files in the folders of users
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes a value as JSON; a reader sees all of it or nothing."""
-  path = pathlib.Path(path)
-  part = path.with_name(f'.{path.name}.{os.getpid()}')
-  part.write_text(json.dumps(value, indent=1) + '\n')
-  os.replace(part, path)
+  """Writes a value as by to_json; a reader sees all of it or nothing."""
+  with _whole(pathlib.Path(path)) as file:
+    file.write((to_json(value, indent=1) + '\n').encode())
+
+
+def to_json(value: Any, **options: Any) -> str:
+  """A value as JSON; NaN and infinite numbers, for which JSON has no word, become null."""
+
+  def finite(value):
+    if isinstance(value, Mapping):
+      return {key: finite(own) for key, own in value.items()}
+    if isinstance(value, (list, tuple)):
+      return [finite(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+  return json.dumps(finite(value), allow_nan=False, **options)
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -41,16 +55,44 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
       f'{path}: a PNG takes uint8 [H, W], [H, W, 1] or [H, W, 3], not '
       f'{image.dtype} {list(image.shape)}'
     )
-  temporary = path.with_name(f'.{uuid.uuid4().hex}.tmp')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      _picture(image).save(temporary, 'PNG')
-      os.replace(temporary, path)
-    finally:
-      temporary.unlink(missing_ok=True)
+    with _whole(path) as file:
+      _picture(image).save(file, 'PNG')
   except OSError as e:
     raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
+
+
+@contextlib.contextmanager
+def _whole(path: pathlib.Path) -> Iterator[IO[bytes]]:
+  """A file to write that becomes `path` at the end. Removes what killed writers left beside it."""
+  remove_strays(path.parent)
+  part = path.with_name(PART.format(uuid.uuid4().hex))
+  with unfinished(part), part.open('xb') as file:
+    with contextlib.suppress(OSError):  # a disk without locks keeps its strays
+      lock(file)
+    yield file
+    file.flush()
+    os.replace(part, path)
+
+
+def remove_strays(folder: pathlib.Path) -> None:
+  """Removes the unfinished files of killed processes; those of living ones are locked."""
+  for stray in folder.glob(PART.format('*')):
+    with contextlib.suppress(OSError), stray.open('r+b') as file:
+      if lock(file):
+        stray.unlink()
+
+
+@contextlib.contextmanager
+def unfinished(path: pathlib.Path) -> Iterator[None]:
+  """Removes a file or folder that was not renamed, at the end or when a signal ends the process."""
+  UNFINISHED.add(path)
+  try:
+    yield
+  finally:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    UNFINISHED.discard(path)
 
 
 def save_pngs(
@@ -81,8 +123,8 @@ def save_pngs(
     raise ValueError(
       f'{temporary} was left by a killed run, or another run is writing it: remove it'
     )
-  temporary.mkdir()
-  try:
+  with unfinished(temporary):
+    temporary.mkdir()
     names, count = png_names(n), 0
     for count, image in enumerate(itertools.chain.from_iterable(batches), 1):
       if count <= n:
@@ -94,8 +136,6 @@ def save_pngs(
       with open(temporary / 'labels.csv', 'w', newline='') as file:
         csv.writer(file).writerows(itertools.chain([first], rows))
     os.replace(temporary, folder)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def png_names(n: int) -> Iterator[str]:
@@ -180,10 +220,8 @@ def _claimed(path: pathlib.Path, part: pathlib.Path) -> Iterator[IO[bytes]]:
         f'{path} is being written by another process: wait for it, or name another file'
       )
     file.truncate(0)  # a killed run may have left bytes
-    try:
+    with unfinished(part):
       yield file
-    finally:
-      part.unlink(missing_ok=True)
 
 
 def _check_room(path: pathlib.Path, needed: int, replaced: Iterable[pathlib.Path]) -> None:

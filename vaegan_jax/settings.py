@@ -7,7 +7,6 @@ import json
 import re
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax.words import closest
@@ -191,6 +190,8 @@ def check_members(configs: Mapping[str, ConfigDict]) -> None:
           f'{path} is {other.get(path)} for {name} and {first.get(path)} for {first_name}: '
           'it cannot differ inside a population; train them by separate runs'
         )
+  import jax  # not above: scripts import this file before they can answer signals
+
   if others and jax.process_count() > 1:
     raise ValueError(
       'one process trains a population, on all of its devices: give each host its own members'

@@ -9,7 +9,11 @@ reconstructions.png (originals, then one row per method with an encoder), table.
 
 from absl import flags
 
-from vaegan_jax import command
+from vaegan_jax import command, interrupts
+
+if __name__ == '__main__':
+  interrupts.leave_at_once()  # before the imports that take seconds
+
 from vaegan_jax.experiments import study
 
 FLAGS = flags.FLAGS

@@ -25,10 +25,16 @@ import time
 from typing import Any
 
 from absl import flags
+
+from vaegan_jax import command, files, interrupts
+
+if __name__ == '__main__':
+  interrupts.leave_at_once()  # before the imports that take seconds
+
 import jax
 import numpy as np
 
-from vaegan_jax import command, files, toy
+from vaegan_jax import toy
 from vaegan_jax.experiments.figures import toy_picture
 
 FAST = flags.DEFINE_bool('fast', False, '200,000 iterations, not 2,000,000.')

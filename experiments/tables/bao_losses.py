@@ -17,7 +17,11 @@ import pathlib
 
 from absl import flags
 
-from vaegan_jax import command
+from vaegan_jax import command, interrupts
+
+if __name__ == '__main__':
+  interrupts.leave_at_once()  # before the imports that take seconds
+
 from vaegan_jax.experiments import study
 from vaegan_jax.experiments.tables import bao_fast
 

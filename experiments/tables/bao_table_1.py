@@ -11,7 +11,11 @@ of rows per method, one column per class) to WORKDIR.
 
 from absl import flags
 
-from vaegan_jax import command
+from vaegan_jax import command, interrupts
+
+if __name__ == '__main__':
+  interrupts.leave_at_once()  # before the imports that take seconds
+
 from vaegan_jax.experiments import study
 from vaegan_jax.experiments.tables import bao_fast
 

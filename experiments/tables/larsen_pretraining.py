@@ -12,12 +12,17 @@ import pathlib
 from typing import Any, NamedTuple
 
 from absl import flags
+
+from vaegan_jax import command, files, interrupts, settings
+
+if __name__ == '__main__':
+  interrupts.leave_at_once()  # before the imports that take seconds
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaegan_jax import command, files, settings
 from vaegan_jax.step import as_float
 
 WORKDIR = flags.DEFINE_string(

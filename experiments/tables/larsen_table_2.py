@@ -11,7 +11,11 @@ held-out faces themselves. Writes table.md, table.json and samples.png to WORKDI
 
 from absl import flags
 
-from vaegan_jax import command
+from vaegan_jax import command, interrupts
+
+if __name__ == '__main__':
+  interrupts.leave_at_once()  # before the imports that take seconds
+
 from vaegan_jax.experiments import study
 
 FLAGS = flags.FLAGS

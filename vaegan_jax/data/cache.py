@@ -25,7 +25,7 @@ import uuid
 import numpy as np
 
 from vaegan_jax.data.sources import Content, Example, Source
-from vaegan_jax.files import cache_home
+from vaegan_jax.files import cache_home, unfinished
 from vaegan_jax.images import fit_image, read_image
 from vaegan_jax.words import size_in_words
 
@@ -62,16 +62,15 @@ def decoded(
     try:
       home.mkdir(parents=True, exist_ok=True)
       _remove_stale(home)
-      temporary.mkdir()
-      _decode(source, image_size, channels, temporary)
-      _publish(temporary, final)
+      with unfinished(temporary):
+        temporary.mkdir()
+        _decode(source, image_size, channels, temporary)
+        _publish(temporary, final)
     except OSError as error:
       raise ValueError(
         f'the decoded images of {source.name} cannot be written to {home} ({error}): make room '
         'there, or set --config.data.cache_dir to another folder'
       ) from error
-    finally:
-      shutil.rmtree(temporary, ignore_errors=True)
     content = _opened(final)
     if content is None:
       raise ValueError(f'{final} was changed by another program while it was written: try again')
@@ -217,6 +216,8 @@ def _images(
   def image(example):
     try:
       encoded: Any = example.encoded() if callable(example.encoded) else example.encoded
+      if not source.crop and not source.border:
+        return read_image(encoded, channels, at_least=2 * image_size, square=image_size)
       # A crop is in pixels of the full image, so that this must not be decoded smaller.
       picture = read_image(encoded, channels, at_least=0 if source.crop else 2 * image_size)
       if source.border and max(picture.shape[:2]) not in (image_size, source.border):

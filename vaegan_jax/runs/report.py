@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-import json
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -193,7 +192,7 @@ class Report:
       pace = f'{rate * count:.0f} images/s, {left} left'
     self.run.say('\n'.join(lines(self.run, f'step {step}/{config.steps}  {pace}', every)))
     for log, board, terms in zip(self.logs, self.boards, every):
-      log.write(json.dumps(dict(step=step, images_per_s=rate, **terms)) + '\n')
+      log.write(files.to_json(dict(step=step, images_per_s=rate, **terms)) + '\n')
       log.flush()
       for name, value in terms.items():
         board.add_scalar(name, value, step)

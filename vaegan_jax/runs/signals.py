@@ -1,4 +1,4 @@
-"""Signals that end a run: SIGTERM and Ctrl-C."""
+"""Signals that end a run: SIGTERM and Ctrl-C. Once it has trained, it saves first."""
 
 import os
 import signal
@@ -7,21 +7,33 @@ from types import FrameType
 import jax
 import numpy as np
 
+from vaegan_jax import interrupts
+
 AGREE_EVERY = 10  # dispatches between two moments when the hosts of a run ask each other
 
 
 class StopSignals:
-  """Notes the first signal, so that the run can save; a second one ends the process at once."""
+  """Notes the first signal, so that the run can save; a second one ends the process at once.
+
+  Until `hold`, signals do what they did before: a command ends at once (see interrupts.py).
+  """
 
   def __init__(self) -> None:
     self.number = 0  # of the signal; 0 until one comes
+    self.before = {}  # {signal: its handler before `hold`}
 
   def __enter__(self) -> 'StopSignals':
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    self.before = {number: signal.signal(number, self._note) for number in numbers}
     return self
 
+  def hold(self) -> None:
+    """From now on there is something to save."""
+    if not self.before:
+      self.before = {n: signal.signal(n, self._note) for n in interrupts.SIGNALS}
+      interrupts.spare(1)
+
   def __exit__(self, *error: object) -> None:
+    if self.before:
+      interrupts.spare(0)
     for number, handler in self.before.items():
       signal.signal(number, handler)
 

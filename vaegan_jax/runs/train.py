@@ -125,6 +125,7 @@ def loop(run: Run, dataset: data.Dataset, origin: fork.Origin | None = None) -> 
       with programs.feed(configs, dataset, start, stage.programs) as batches:
         for step, batch in zip(range(start + each, stage.until + 1, each), batches):
           stepped = [p.runner.step(s, b) for p, s, b in zip(stage.programs, running, batch)]
+          signals.hold()  # the step is compiled, and there is something to save
           running, terms = zip(*stepped)
           in_flight.append(terms)
           if len(in_flight) > AHEAD:
