@@ -43,6 +43,7 @@ MAY = {
   'members': {'parallel'},
   'words': set(),
   'interrupts': set(),
+  'health': set(),
   'images': set(),
   'files': {'interrupts', 'words'},
   'checkpoint': {'files'},
@@ -73,6 +74,14 @@ MAY = {
   'routing': {'balance', 'cotangents', 'model'},
   'step': {'augment', 'balance', 'losses', 'model', 'routing', 'networks.layers'},
   'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
+  # The page of a run.
+  'page.read': set(),
+  'page.pictures': set(),
+  'page.curves': set(),
+  'page.sections': {'health', 'page.read'},
+  'page.render': {
+    *('files', 'health', 'page.curves', 'page.pictures', 'page.read', 'page.sections'),
+  },
   # From a config to objects.
   'settings': {'words'},
   'checks': {
@@ -98,14 +107,15 @@ MAY = {
   'runs.signals': {'interrupts'},
   'runs.workdir': {'checkpoint', 'files', 'settings'},
   'runs.pictures': {'build', 'data', 'files', 'images', 'sample', 'settings'},
+  'runs.pages': {'files', 'page', 'page.read'},
   'runs.report': {
     *('build', 'checkpoint', 'data', 'files', 'model', 'programs', 'settings', 'words'),
-    *('runs.pictures', 'runs.workdir'),
+    *('runs.pages', 'runs.pictures', 'runs.workdir'),
   },
   'runs.fork': {'checkpoint', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
   'runs.train': {
     *('build', 'checkpoint', 'data', 'programs', 'settings', 'step'),
-    *('runs.fork', 'runs.report', 'runs.signals', 'runs.workdir'),
+    *('runs.fork', 'runs.pages', 'runs.report', 'runs.signals', 'runs.workdir'),
   },
   'runs.dry_run': {'build', 'programs', 'settings', 'words'},
   'command': {'configs', 'files', 'interrupts', 'words'},

@@ -116,6 +116,8 @@ def test_a_run_leaves_all_that_a_person_looks_for(straight):
     assert grid.std() > 10
   assert checkpoint.steps(straight) == [20, 25, 30]
   assert list((straight / 'tensorboard').glob('events*'))
+  report = (straight / 'report.html').read_text()
+  assert 'configs/digits.py:cvae_gan' in report and '1,500 images' in report
 
 
 def test_kills_at_random_moments_change_nothing(cache, straight, tmp_path):

@@ -25,8 +25,7 @@ PART = '.vaegan_jax-{}.part'  # names of unfinished files in the folders of user
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes a value as by to_json; a reader sees all of it or nothing."""
-  with _whole(pathlib.Path(path)) as file:
-    file.write((to_json(value, indent=1) + '\n').encode())
+  write_text(path, to_json(value, indent=1) + '\n')
 
 
 def to_json(value: Any, **options: Any) -> str:
@@ -40,6 +39,12 @@ def to_json(value: Any, **options: Any) -> str:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
   return json.dumps(finite(value), allow_nan=False, **options)
+
+
+def write_text(path: str | os.PathLike, content: str) -> None:
+  """Writes a text; a reader sees all of it or nothing."""
+  with _whole(pathlib.Path(path)) as file:
+    file.write(content.encode())
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:

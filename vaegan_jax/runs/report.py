@@ -14,6 +14,7 @@ import tensorboardX
 from vaegan_jax import build, checkpoint, data, files, settings
 from vaegan_jax.model import SEES, losses_of
 from vaegan_jax.programs import Program
+from vaegan_jax.runs.pages import Pages
 from vaegan_jax.runs.pictures import draw, trained
 from vaegan_jax.runs.workdir import POPULATION, Member
 from vaegan_jax.words import duration
@@ -94,18 +95,25 @@ class Saver:
 
 
 class Report:
-  """Reports each step of a run; use it as a context manager."""
+  """Reports each step of a run; use it as a context manager.
 
-  def __init__(self, run: Run) -> None:
+  started: how the run began, see pages.started.
+  """
+
+  def __init__(self, run: Run, started: dict[str, Any]) -> None:
+    self.started = started
     self.run, self.saver, self.clock = run, Saver(run), Clock(run.start)
     self.first = jax.process_index() == 0  # the process that writes
     self.stuck: dict[str, None] = {}  # names of members that stand still, in order
     self.files = contextlib.ExitStack()
+    self.pages = Pages(run.workdir, [m.workdir for m in run.members])
 
   def __enter__(self) -> 'Report':
     members = self.run.members if self.first else ()
     if self.first and not self.run.alone:
       write_population(self.run, self.run.start, [{}] * len(members))
+    if self.first:
+      self.pages.write_started(self.started)
     self.logs = [self.files.enter_context(open(m.workdir / 'metrics.jsonl', 'a')) for m in members]
     self.boards = [
       self.files.enter_context(
@@ -120,6 +128,8 @@ class Report:
       self.saver.finish()
     finally:
       self.files.close()
+      if self.first:
+        self.pages.finish()
 
   def after(
     self, step: int, programs: Sequence[Program], states: Sequence, terms: Sequence, keep: bool
@@ -153,6 +163,8 @@ class Report:
       resting = by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
       if keep:
         self.saver.save(step, resting)
+        if self.first:
+          self.pages.renew()
       if show and self.first:
         for member, state, board in zip(self.run.members, resting, self.boards):
           draw(

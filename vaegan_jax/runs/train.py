@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import build, checkpoint, data, programs, settings
-from vaegan_jax.runs import fork
+from vaegan_jax.runs import fork, pages
 from vaegan_jax.runs.report import Report, Run, by_member
 from vaegan_jax.runs.signals import StopSignals
 from vaegan_jax.runs.workdir import Member, begin, check_same_data, claimed
@@ -114,7 +114,10 @@ def loop(run: Run, dataset: data.Dataset, origin: fork.Origin | None = None) -> 
       f'starting from {what}' + (f', which lacks and leaves fresh: {missing}' if missing else '')
     )
   say_what_trains(run, dataset, stages, states)
-  with StopSignals() as signals, Report(run) as report:
+  facts = pages.started(
+    f'{dataset.name}, {len(dataset.images):,} images', run.about['names'], count(states[0])
+  )
+  with StopSignals() as signals, Report(run, facts) as report:
     for before, stage in zip([None, *stages], stages):
       if start >= stage.until:
         continue
@@ -187,14 +190,18 @@ def enter(
   return [next_phase(init(), state, frozen) for init, state in zip(fresh, states)]
 
 
+def count(state: TrainState) -> int:
+  """The number of parameters of all networks."""
+  return sum(a.size for a in jax.tree.leaves(state.params))
+
+
 def say_what_trains(
   run: Run, dataset: data.Dataset, stages: Sequence[programs.Stage], states: Sequence[TrainState]
 ) -> None:
   """Says where the run resumes, on what it trains, and that compiling takes time."""
   if run.start:
     run.say(f'resuming from step {run.start} of {run.workdir}')
-  count = sum(a.size for a in jax.tree.leaves(states[0].params))
-  what = f'{count:,} parameters'
+  what = f'{count(states[0]):,} parameters'
   if not run.alone:
     what = f'{len(states)} members in {len(stages[-1].programs)} program(s)'
   run.say(

@@ -1,0 +1,39 @@
+"""Writes the page of a run, or of several side by side: curves, pictures, metrics, commands.
+
+    python experiments/report.py --workdir=runs/demo
+    python experiments/report.py --workdir=runs/demo --workdir=runs/other --out=both.html
+
+The page is one HTML file that needs no network. Training renews WORKDIR/report.html by itself. The
+folder of a population stands for all its members.
+"""
+
+import pathlib
+
+from absl import flags
+
+from vaegan_jax import command, words
+
+WORKDIR = flags.DEFINE_multi_string('workdir', [], 'Folder of a run; may be repeated.')
+OUT = flags.DEFINE_string(
+  'out', None, 'HTML file to write; by default report.html in the folder of the first run.'
+)
+
+
+def main() -> int:
+  if not WORKDIR.value:
+    raise ValueError(command.NEEDS_RUN['workdir'])
+  if not OUT.value and len(WORKDIR.value) > 1:
+    raise ValueError('--out is missing: name an HTML file for several runs, e.g. --out=both.html')
+  from vaegan_jax import page
+
+  out = page.write(WORKDIR.value, OUT.value or pathlib.Path(WORKDIR.value[0]) / 'report.html')
+  print(f'{out}: {words.size_in_words(out.stat().st_size)}; open it in a browser')
+  return 0
+
+
+def cli() -> None:
+  command.run(main)
+
+
+if __name__ == '__main__':
+  cli()
