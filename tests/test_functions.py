@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import run_of_cvae_gan
+from tests.tiny import run_of
 from vaegan_jax import build, functions, restore, settings
 from vaegan_jax.configs import digits
 
@@ -18,7 +18,7 @@ NETWORKS = ('encoder', 'generator', 'discriminator', 'classifier')
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  return run_of_cvae_gan(tmp_path_factory.mktemp('run'))
+  return run_of(tmp_path_factory.mktemp('run'))
 
 
 @pytest.fixture(scope='module')

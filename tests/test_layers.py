@@ -101,6 +101,14 @@ MAY = {
   'functions': {'build', 'checkpoint', 'settings', 'step'},
   'sample': {'build', 'checkpoint', 'conditions', 'dispatch', 'functions', 'settings'},
   'edit': {'sample'},
+  'sheets': {'conditions', 'images', 'sample'},
+  'standalone': set(),
+  'handed': {'files'},
+  'card': {'sample', 'settings'},
+  'export': {
+    *('build', 'checks', 'dispatch', 'functions', 'handed', 'model', 'networks', 'parallel'),
+    *('sample', 'settings'),
+  },
   'judges': {'build', 'features.classifier'},
   'evaluate': {'data', 'judges', 'metrics', 'sample'},
   # Runs.

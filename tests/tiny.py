@@ -93,13 +93,16 @@ def state(model, table, conditional, optimizer=optax.sgd(0.1)):
   return made.replace(centres=jax.tree.map(lambda a: a + 1.0, made.centres))
 
 
-def run_of_cvae_gan(workdir):
-  """The workdir, after saving an untrained CVAE-GAN of the digits with Z = 4 as its step 7."""
-  config = digits.get_config('cvae_gan')
-  config.network.width, config.network.latent_size = 0.0625, 4
-  whole = build.model(config, 10, settings.method(config))
-  made = init_state(whole, {}, jax.random.key(0), *build.examples(config, 10), 4)
-  about = dict(condition='label', names=list('0123456789'), size=10)
+DIGITS = dict(condition='label', names=list('0123456789'), size=10)
+
+
+def run_of(workdir, method='cvae_gan', about=DIGITS, **changes):
+  """The workdir, after saving an untrained model of the digits with Z = 4 as its step 7."""
+  sizes = {'network.width': '0.0625', 'network.latent_size': '4'}
+  config = settings.with_settings(digits.get_config(method), {**sizes, **changes})
+  whole = build.model(config, about['size'], settings.method(config))
+  examples = build.examples(config, about['size'])
+  made = init_state(whole, {}, jax.random.key(0), *examples, 4)
   saved = settings.to_dict(config)
   checkpoint.save(workdir, 7, made, keep=1, config=saved, about=about).result()
   return workdir

@@ -238,5 +238,5 @@ def lines(result: dict[str, dict[str, Any]]) -> Iterator[str]:
   )
   for group in ('samples', 'real', 'ratio', 'attributes', 'reconstructions', 'latents'):
     for name, value in result.get(group, {}).items():
-      if not isinstance(value, list):
+      if value is not None and not isinstance(value, list):  # JSON has null for NaN
         yield f'{group:16}{name:28}{value:.4g}'

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import csv
 import fcntl
+import io
 import itertools
 import json
 import math
@@ -47,6 +48,21 @@ def write_text(path: str | os.PathLike, content: str) -> None:
     file.write(content.encode())
 
 
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+  """A file to write that becomes `path` if the body ends well; makes the folders above it.
+
+  Raises OSError that names the path if it cannot be written.
+  """
+  try:
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _whole(path) as file:
+      yield file
+  except OSError as e:
+    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
+
+
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes uint8 [H, W], [H, W, 1] or [H, W, 3], whole or not at all.
 
@@ -60,12 +76,15 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
       f'{path}: a PNG takes uint8 [H, W], [H, W, 1] or [H, W, 3], not '
       f'{image.dtype} {list(image.shape)}'
     )
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole(path) as file:
-      _picture(image).save(file, 'PNG')
-  except OSError as e:
-    raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
+  with replacing(path) as file:
+    _picture(image).save(file, 'PNG')
+
+
+def png(image: np.ndarray) -> bytes:
+  """The bytes of a PNG of uint8 [H, W], [H, W, 1] or [H, W, 3]."""
+  out = io.BytesIO()
+  _picture(np.asarray(image)).save(out, 'PNG')
+  return out.getvalue()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,11 @@ import numpy as np
 Devices = Sequence[Any]  # of jax.Device
 
 AXIS = 'devices'
+# fmt: off
+OPTIONS_OF_JAX_0_10 = dict(  # on one CPU device, see compiler_options
+    xla_cpu_experimental_ynn_fusion_type='LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE',
+    xla_cpu_scheduler_type='CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED')
+# fmt: on
 LARGEST_UNROLL = 8  # most steps per dispatch on a CPU, which compiles each of them separately
 
 
@@ -32,12 +37,7 @@ def compiler_options() -> dict[str, str]:
   core of its own. A program with options cannot be called inside another jit.
   """
   if jax.default_backend() == 'cpu' and jax.device_count() == 1 and jax.__version_info__ < (0, 11):
-    return dict(
-      xla_cpu_experimental_ynn_fusion_type=(
-        'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'
-      ),
-      xla_cpu_scheduler_type='CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED',
-    )
+    return dict(OPTIONS_OF_JAX_0_10)
   return {}
 
 

@@ -1,0 +1,44 @@
+"""Sheets: grids of a trained model's samples, with the names of classes over their columns."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vaegan_jax import conditions, images
+from vaegan_jax.conditions import Attributes
+from vaegan_jax.sample import Trained
+
+MOST_COLUMNS = 16  # with up to this many classes or labels, each gets its own column
+
+
+def samples(
+  model: Trained,
+  n: int | None = None,
+  *,
+  labels: Sequence[int | str] | None = None,
+  attributes: Attributes | None = None,
+  seed: int = 0,
+  columns: int | None = None,
+  scale: int | None = None,
+) -> np.ndarray:
+  """uint8 [H', W'] or [H', W', 3]: samples, one column per class or label, below its name.
+
+  More than MOST_COLUMNS classes, one label, and no condition make a sheet that is about square.
+
+  Args:
+    n: pictures; by default one per label, or eight rows.
+    columns: pictures per row. Names stand over the columns only where each has its own class.
+    scale: whole factor of enlargement; by default pictures of 64 pixels or more.
+  """
+  about = model.about
+  names = list(about['names']) if about['condition'] == 'label' else []
+  if names and labels is not None:
+    names = [names[conditions.class_number(label, names)] for label in labels]
+  turns = len(names) if 1 < len(names) <= MOST_COLUMNS else 0
+  count = n or len(labels or ()) or 8 * (turns or 8)
+  columns = min(count, columns or turns or max(1, round(count**0.5)))
+  pictures = model.sample(count, labels=labels, attributes=attributes, seed=seed)
+  grid = images.grid(pictures, columns, scale=scale)
+  if len(names) == 1 or (turns and columns in (count, turns)):
+    return images.captioned(grid, columns=names[:columns])
+  return grid

@@ -1,0 +1,44 @@
+"""Samples of the model in this folder with JAX and numpy alone: python run.py [SEED COUNT]."""
+
+import json
+import pathlib
+import sys
+
+import jax
+from jax import export
+import numpy as np
+
+here = pathlib.Path(__file__).parent
+seed, count = [int(word) for word in sys.argv[1:]] or (0, 64)
+model = json.loads((here / 'manifest.json').read_text())
+about, size = model['about'], model['about']['size']
+raw = (here / 'weights.safetensors').read_bytes()
+begin = 8 + int.from_bytes(raw[:8], 'little')
+weights = {
+  name: np.frombuffer(raw[begin:][slice(*a['data_offsets'])], np.float32).reshape(a['shape'])
+  for name, a in json.loads(raw[8:begin]).items()
+  if name.startswith('generator/')
+}
+exported = export.deserialize(bytearray((here / 'generator.stablehlo').read_bytes()))
+one_cpu = jax.default_backend() == 'cpu' and jax.device_count() == 1
+options = model['xla_options_of_jax_0.10'] if one_cpu and jax.__version_info__ < (0, 11) else {}
+generate = jax.jit(exported.call, compiler_options=options)
+table, rng = (
+  np.array(about.get('examples') or np.eye(size), np.float32),
+  np.random.default_rng(seed),
+)
+batches = []
+for i in range(-(-count // 64)):
+  z = jax.random.normal(jax.random.fold_in(jax.random.key(seed), i), (64, model['latent_size']))
+  turns = np.arange(64 * i, 64 * i + 64) % max(1, size)  # classes take turns
+  rows = rng.integers(len(table), size=64) if about['condition'] == 'attributes' else turns
+  batches.append(generate(weights, z, *([table[rows]] if size else [])))
+images = np.concatenate(batches)[:count]
+np.save('samples.npy', images)  # uint8 [COUNT, H, W, C]
+try:
+  from PIL import Image
+except ImportError:
+  sys.exit('samples.npy is written; install Pillow for samples.png')
+columns = min(count, size if about['condition'] == 'label' and 0 < size <= 16 else 8)
+rows = images[: len(images) // columns * columns].reshape(-1, columns, *images.shape[1:])
+Image.fromarray(np.squeeze(np.vstack([np.hstack(row) for row in rows]))).save('samples.png')
