@@ -60,6 +60,13 @@ def get_config(method: str) -> ConfigDict:
       prior_condition='uniform',  # of prior samples: uniform classes, or shuffled from the batch
       match_d_decay=0.0,  # per step, of the feature mean of L_GD; 0: the batch's own mean
       match_c_decay=0.9,  # per step, of the class centres of L_GC
+      lecam_decay=0.99,  # per step, of the mean logits that the loss lecam compares with
+      critic_augment=dict(  # of what the discriminator sees; for few images: see critic_aids.py
+        mode='off',  # off, fixed, or adaptive
+        strength=0.0,  # probability of each transformation: fixed, or at the start
+        target=0.6,  # adaptive: of sign_real; above it the strength grows, below it falls
+        images=50_000,  # adaptive: real images over which the strength may move by 1
+      ),
       optimizer=optimizer_defaults(conditional),
       # In nats: holds generator or discriminator if one is too far ahead, as Larsen et al.'s code.
       gate=dict(on=False, equilibrium=0.68, margin=0.35),

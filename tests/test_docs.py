@@ -15,7 +15,13 @@ from vaegan_jax.runs import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [*ROOT.glob('*.md'), *sorted((ROOT / 'docs').glob('*.md'))]
-SNIPPETS = ['README.md', 'docs/sampling.md', 'docs/evaluation.md', 'docs/losses.md']
+SNIPPETS = [
+  'README.md',
+  'docs/sampling.md',
+  'docs/evaluation.md',
+  'docs/losses.md',
+  'docs/training.md',
+]
 WRITTEN = {'samples/', 'reconstructions/', 'checkpoints/', 'tensorboard/', 'folder/'}  # not here
 NUMBER = re.compile(r'[\d,]*\.?\d+(e-\d+)?')
 pages = pytest.mark.parametrize('page', PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -40,6 +40,7 @@ MAY = {
   'parallel': set(),
   'balance': set(),
   'cotangents': set(),
+  'critic_aids': {'losses'},
   'members': {'parallel'},
   'words': set(),
   'interrupts': set(),
@@ -70,9 +71,11 @@ MAY = {
   'data.datasets': {'data.cache', 'data.folders', 'data.sources', 'words', 'images'},
   'data.pipeline': {'data.datasets'},
   # Algorithm 1, and its step.
-  'model': {'losses'},
+  'model': {'critic_aids', 'losses'},
   'routing': {'balance', 'cotangents', 'model'},
-  'step': {'augment', 'balance', 'losses', 'model', 'routing', 'networks.layers'},
+  'step': {
+    *('augment', 'balance', 'critic_aids', 'losses', 'model', 'routing', 'networks.layers'),
+  },
   'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
   # The page of a run.
   'page.read': set(),
@@ -85,11 +88,11 @@ MAY = {
   # From a config to objects.
   'settings': {'words'},
   'checks': {
-    *('augment', 'methods', 'model', 'networks', 'optim', 'parallel', 'settings'),
-    *('step', 'words'),
+    *('augment', 'critic_aids', 'methods', 'model', 'networks', 'optim', 'parallel'),
+    *('settings', 'step', 'words'),
   },
   'build': {
-    *('augment', 'balance', 'checks', 'data', 'losses', 'model', 'networks'),
+    *('augment', 'balance', 'checks', 'critic_aids', 'data', 'losses', 'model', 'networks'),
     *('optim', 'parallel', 'settings', 'step', 'words'),
   },
   'programs': {

@@ -24,6 +24,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
 MEMBERSHIP = jnp.asarray(RNG.uniform(size=(B, K)), jnp.float32)
 LABELS = jnp.asarray(np.arange(B) % N, jnp.int32)
+MEAN = jnp.float32(0.3)  # of logits
 CRITIC = jnp.asarray(RNG.normal(size=(N, 8)), jnp.float32)
 CENTRES = dict(
   real=jnp.ones((K, F)), fake=-jnp.ones((K, F)), real_count=jnp.ones(K), fake_count=jnp.ones(K)
@@ -57,6 +58,8 @@ CASES = {
   'relativistic_real': (losses.relativistic_real, (B,)),
   'relativistic_discriminator': (losses.relativistic_discriminator, (B,), (B,)),
   'relativistic_generator': (losses.relativistic_generator, (B,), (B,)),
+  'lecam_real': (lambda x: losses.lecam_real(x, MEAN), (B,)),
+  'lecam_fake': (lambda x: losses.lecam_fake(x, MEAN), (B,)),
   'softmax_cross_entropy': (losses.softmax_cross_entropy, (B, N), (B, N, 'p')),
   'softmax_cross_entropy_with_labels': (
     lambda x: losses.softmax_cross_entropy_with_labels(x, LABELS),
@@ -170,6 +173,8 @@ REFERENCES = {
   'relativistic_real': lambda x: (0.0 * x, 0.0),
   'relativistic_discriminator': lambda r, f: (softplus(f - r), 0.0),
   'relativistic_generator': lambda r, f: (softplus(r - f), 0.0),
+  'lecam_real': lambda x: (np.maximum(0.0, x - float(MEAN)) ** 2, 0.0),
+  'lecam_fake': lambda x: (np.maximum(0.0, float(MEAN) - x) ** 2, 0.0),
   'softmax_cross_entropy': lambda x, p: (
     -(p * log_softmax(x)).sum(1),
     np.abs(p * np.log(N)).sum(1),

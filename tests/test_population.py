@@ -310,6 +310,28 @@ def test_it_goes_on_from_what_all_members_have(whole, tmp_path):
     train.train_members(more, workdir)
 
 
+def test_what_aids_the_critic_is_saved_and_each_members_own(tmp_path):
+  changes = dict(mode='adaptive', strength=0.4, images=64)
+  changes = {f'critic_augment.{k}': v for k, v in changes.items()}
+  configs = members_of('gan', {'optimizer.learning_rate': ['3e-4', '1e-2']}, '0', **changes)
+  for weight, config in zip((0.1, 0.3), configs.values()):
+    with config.unlocked():
+      config.method.discriminator.lecam = weight
+  home, names = tmp_path / 'together', list(configs)
+  assert train.train_members(configs, home, say=lambda _: None) == 0
+  before = [state(home / name, 4) for name in names]
+  kept = [{k: v for k, v in end.items() if k.startswith("['averages']")} for end in before]
+  assert [len(k) for k in kept] == [4, 4] and kept[0]["['averages']['lecam_steps']"] == 4
+  assert kept[0]["['averages']['lecam_real']"] != kept[1]["['averages']['lecam_real']"]
+  assert all(k["['averages']['augment_strength']"] != np.float32(0.4) for k in kept)
+  (home / names[0] / 'checkpoints' / '4.json').unlink()
+  assert train.train_members(configs, home, say=lambda _: None) == 0  # from step 2
+  for name, want in zip(names, before):
+    jax.tree.map(np.testing.assert_array_equal, state(home / name, 4), want)
+  assert train.train(configs[names[1]], tmp_path / 'alone', say=lambda _: None) == 0
+  same_run(home / names[1], tmp_path / 'alone', 4)
+
+
 @pytest.mark.filterwarnings('ignore:overflow encountered in cast')
 def test_a_member_that_diverges_stands_still_and_the_others_go_on(tmp_path):
   configs, said = members_of('vae', {'optimizer.learning_rate': ['1e-3', '1e39']}, seeds='0'), []

@@ -11,6 +11,7 @@ import optax
 
 from vaegan_jax import augment, checks, data, losses, optim, settings
 from vaegan_jax.balance import Balance
+from vaegan_jax.critic_aids import CriticAugment
 from vaegan_jax.model import ADVERSARIAL, MAKERS, Model, losses_of, networks_of
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import AXIS, free_bytes
@@ -134,6 +135,8 @@ def model(config: ConfigDict, size: int, table: settings.Table, also: Iterable[s
     class_loss=losses.sigmoid_cross_entropy if by_attributes else losses.softmax_cross_entropy,
     match_d_decay=config.match_d_decay,
     match_c_decay=config.match_c_decay,
+    lecam_decay=config.lecam_decay,
+    critic_augment=critic_augment_of(config),
     axis_name=AXIS if config.parallel == 'pmap' else None,
   )
 
@@ -185,6 +188,7 @@ def step_of(
     classes=size if config.data.condition == 'label' else 0,
     flip=config.data.flip,
     augment=augment.AUGMENTATIONS[config.data.augment],
+    for_critic=config.critic_augment.mode != 'off',
   )
   whole = model(config, size, table, also)
   gate = None
@@ -211,6 +215,14 @@ def balance_of(config: ConfigDict) -> Balance | None:
   if b.mode == 'off':
     return None
   return Balance(b.mode == 'on', b.decay, b.reconstruction, b.matching)
+
+
+def critic_augment_of(config: ConfigDict) -> CriticAugment | None:
+  """The CriticAugment of a config; None if it is off."""
+  a = config.critic_augment
+  if a.mode == 'off':
+    return None
+  return CriticAugment(a.strength, a.mode == 'adaptive', a.target, a.images)
 
 
 def examples(config: ConfigDict, size: int) -> tuple[jax.Array, jax.Array | None]:

@@ -6,9 +6,18 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import augment, optim
+from vaegan_jax import augment, critic_aids, optim
 from vaegan_jax.methods import METHODS
-from vaegan_jax.model import ADVERSARIAL, CRITICS, MAKERS, SEES, can_train, losses_of, networks_of
+from vaegan_jax.model import (
+  ADVERSARIAL,
+  CRITICS,
+  MAKERS,
+  SEES,
+  can_train,
+  losses_of,
+  networks_of,
+  played,
+)
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import LARGEST_UNROLL, PARALLEL
 from vaegan_jax.settings import Table, fields, method
@@ -88,6 +97,11 @@ BOUNDS: dict[str, OneOf | Range] = {
   'prior_condition': OneOf(tuple(PRIOR_CONDITIONS)),
   'match_d_decay': DECAY,
   'match_c_decay': DECAY,
+  'lecam_decay': DECAY,
+  'critic_augment.mode': OneOf(('off', 'fixed', 'adaptive')),
+  'critic_augment.strength': Range(least=0, most=1),
+  'critic_augment.target': Range(above=-1, below=1),
+  'critic_augment.images': POSITIVE,
   'optimizer.name': OneOf(optim.OPTIMIZERS),
   'optimizer.learning_rate': RATE,
   **{f'optimizer.factor.{network}': NOT_NEGATIVE for network in MAKERS + CRITICS},
@@ -146,7 +160,28 @@ def check(config: ConfigDict) -> None:
     raise ValueError('--config.prior_condition=uniform draws one class: attributes need shuffled')
   check_name('method', config.method_name, config.method)
   check_name('first.method', config.first.method_name, config.first.method)
+  check_critic_augment(config)
   check_division(config)
+
+
+def check_critic_augment(config: ConfigDict) -> None:
+  """Raises ValueError if the augmentation of the discriminator's images could not act."""
+  mode, strength = config.critic_augment.mode, config.critic_augment.strength
+  flag = f'--config.critic_augment.mode={mode}'
+  if mode != 'off' and not any(played(losses_of(method(c))) for c in (config, config.first)):
+    raise ValueError(
+      f"{flag} needs fake_recon or fake_prior in the discriminator's row, which this method lacks: "
+      'set it to off'
+    )
+  if mode == 'fixed' and not strength:
+    raise ValueError(
+      f'{flag} does nothing at --config.critic_augment.strength=0: use more than 0, at most 1'
+    )
+  if mode == 'adaptive' and strength > critic_aids.LARGEST:
+    raise ValueError(
+      f'--config.critic_augment.strength={strength}: with mode=adaptive use at most '
+      f'{critic_aids.LARGEST}'
+    )
 
 
 def check_division(config: ConfigDict) -> None:
@@ -229,6 +264,11 @@ def check_method(prefix: str, table: Table, condition: str) -> None:
           f'config.{prefix}.{network}.{loss}: unknown loss; use one of '
           f'{", ".join(SEES)}{closest(loss, SEES)}'
         )
+      if loss == 'lecam' and network != 'discriminator':
+        raise ValueError(
+          f"config.{prefix}.{network}.lecam: move lecam to the discriminator's row: no other "
+          'network may descend it'
+        )
       if not can_train(loss, network):
         raise ValueError(
           f'config.{prefix}.{network}.{loss}: this loss does not depend on the {network}'
@@ -236,6 +276,11 @@ def check_method(prefix: str, table: Table, condition: str) -> None:
       bounds = OPPOSED if network in MAKERS and loss in optim.GATED else WEIGHT
       if complaint := bounds.complaint(weight):
         raise ValueError(f'--config.{prefix}.{network}.{loss}={weight}: {complaint}')
+  if 'lecam' in losses_of(table) and not played(table.get('discriminator', {})):
+    raise ValueError(
+      f'config.{prefix} has lecam, which compares real images with fakes: weigh fake_recon or '
+      "fake_prior in the discriminator's row, or leave lecam out"
+    )
   by_class = [loss for loss in losses_of(table) if 'classifier' in SEES[loss]]
   if by_class and condition == 'none':
     raise ValueError(

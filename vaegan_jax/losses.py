@@ -42,6 +42,7 @@ __all__ = [
     'least_squares_real', 'least_squares_fake', 'least_squares_fool',
     'wasserstein_real', 'wasserstein_fake', 'wasserstein_fool',
     'relativistic_real', 'relativistic_discriminator', 'relativistic_generator',
+    'lecam_real', 'lecam_fake',
     'softmax_cross_entropy', 'softmax_cross_entropy_with_labels', 'sigmoid_cross_entropy',
     'r1', 'r2', 'gradient_penalty',
 ]
@@ -468,6 +469,30 @@ def relativistic_generator(real_logits: ArrayLike, fake_logits: ArrayLike) -> Ar
   """
   real, fake = _checked(real_logits=(real_logits, 'B'), fake_logits=(fake_logits, 'B'))
   return jax.nn.softplus(real - fake)
+
+
+def lecam_real(logits: ArrayLike, fake_mean: ArrayLike) -> Array:
+  """max(0, logits - fake_mean)^2 [B], of the critic's logits on real images.
+
+  `fake_mean`, a scalar, is a moving average of the critic's mean logit on fakes. The loss keeps the
+  critic from rating real images far above what it rates fakes on average.
+
+  Source: LeCam regularisation, Tseng et al. 2021, with one half of the sum here. Used by: the
+  discriminator, as `lecam`, together with lecam_fake; for few images.
+  """
+  logits, mean = _checked(logits=(logits, 'B'), fake_mean=(fake_mean, ''))
+  return jnp.square(jax.nn.relu(logits - mean))
+
+
+def lecam_fake(logits: ArrayLike, real_mean: ArrayLike) -> Array:
+  """max(0, real_mean - logits)^2 [B], of the critic's logits on fakes; see lecam_real.
+
+  `real_mean`, a scalar, is a moving average of the critic's mean logit on real images.
+
+  Source: Tseng et al. 2021. Used by: the discriminator, as `lecam`.
+  """
+  logits, mean = _checked(logits=(logits, 'B'), real_mean=(real_mean, ''))
+  return jnp.square(jax.nn.relu(mean - logits))
 
 
 # --- Classification

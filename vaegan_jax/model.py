@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaegan_jax import losses
+from vaegan_jax import critic_aids, losses
 from vaegan_jax.losses import softmax_cross_entropy
 
 MAKERS = ('encoder', 'generator')
@@ -37,6 +37,7 @@ SEES = dict(
     fool_prior     = dict(discriminator='p'),
     r1             = dict(discriminator='r'),
     r2             = dict(discriminator='p'),
+    lecam          = dict(discriminator='r'),  # and the fakes of GAME that the method has
     feature_d      = dict(discriminator='rf'),
     match_d        = dict(discriminator='rp'),
     classify       = dict(classifier='r'),
@@ -47,6 +48,8 @@ SEES = dict(
 # Losses that keep moving averages of features (centres), and the critic whose features they are:
 # one centre for the discriminator, one per class for the classifier.
 CENTRES = dict(match_d='discriminator', match_c='classifier')
+# The fakes that the discriminator learns to tell from real images.
+GAME = dict(fake_recon='f', fake_prior='p')
 # The critic's loss on real images, on fakes, and the maker's non-saturating loss on fakes.
 ADVERSARIAL = dict(
     bce           = (losses.bce_real, losses.bce_fake, losses.bce_fool),
@@ -73,6 +76,8 @@ class Model(NamedTuple):
   class_loss: Callable = softmax_cross_entropy  # (logits, c) -> [B]
   match_d_decay: float = 0.0  # of the moving average of f_D's mean; 0 takes the batch's own mean
   match_c_decay: float = 0.9  # of the moving averages of f_C's class centres
+  lecam_decay: float = 0.99  # of the moving averages of D's mean logits
+  critic_augment: critic_aids.CriticAugment | None = None  # of the discriminator's images
   axis_name: str | None = None  # under pmap
 
 
@@ -100,6 +105,12 @@ def can_train(loss: str, network: str) -> bool:
   """
   own = network in CRITICS or 'encoder' in SEES[loss]
   return network in SEES[loss] if own else True
+
+
+def played(names: Iterable[str]) -> str:
+  """The fakes of GAME for the losses `names`: of 'f' and 'p'."""
+  names = tuple(names)
+  return ''.join(letter for loss, letter in GAME.items() if loss in names)
 
 
 def seen_by(network: str, names: Iterable[str]) -> str:
@@ -167,19 +178,27 @@ def make(model: Model, params: Mapping, stats: Mapping, x: jax.Array, c: jax.Arr
 
 
 def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: jax.Array,
-          c: jax.Array | None, c_p: jax.Array | None, fakes: Mapping) -> tuple[dict, tuple]:
-  """Losses {name: [B] or scalar}, then (the critics' statistics, centres, D's mean logits).
+          c: jax.Array | None, c_p: jax.Array | None, fakes: Mapping,
+          aids: Mapping = {}) -> tuple[dict, tuple]:
+  """Losses {name: [B] or scalar}, then (the critics' statistics, centres, notes).
+
+  The notes are scalars to log: D's mean logits logit_r, logit_f, logit_p; sign_real, if the
+  augmentation adapts to it.
 
   Args:
     centres: {'match_d', 'match_c'}: moving averages as of losses.init_centres, or {}.
     fakes: {'f': x_f, 'p': x_p}, as far as the method has them.
+    aids: what critic_aids.py keeps, and `draws` [B, critic_aids.DRAWS] if the model augments.
   """
   images = dict(r=(x, c), **{k: (image, c_p if k == 'p' else c) for k, image in fakes.items()})
+  shown = images
+  if model.critic_augment:
+    shown = critic_aids.shown(model.critic_augment, images, aids)
   moved, centres = {}, dict(centres)
   logits, feature, class_logits, class_feature = {}, {}, {}, {}
   if seen := seen_by('discriminator', model.losses):
     outputs, moved['discriminator'] = passes(
-        model, 'discriminator', params, stats, [images[k] for k in seen], model.joint_critics)
+        model, 'discriminator', params, stats, [shown[k] for k in seen], model.joint_critics)
     for k, output in zip(seen, outputs):
       logits[k], feature[k] = output                                         # D, and f_D or Dis_l
   if seen := seen_by('classifier', model.losses):
@@ -197,6 +216,7 @@ def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: ja
   # A feature of real images is a target: it receives no gradient (the code of Larsen et al.).
   target, everyone = jax.lax.stop_gradient, jnp.ones((len(x), 1))
   on_real, on_fake, fool = model.adversarial
+  rivals = [logits[k] for k in played(model.losses)]
 
   def compared(k):
     return (logits['r'], logits[k]) if model.adversarial in PAIRED else (logits[k],)
@@ -208,8 +228,9 @@ def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: ja
       fake_prior=lambda: on_fake(*compared('p')),                            # log(1 - D(x_p))
       fool_recon=lambda: fool(*compared('f')),
       fool_prior=lambda: fool(*compared('p')),                               # L'_GD
-      r1=lambda: losses.r1(critic_alone(model, params, stats, c), x),
-      r2=lambda: losses.r2(critic_alone(model, params, stats, c_p), fakes['p']),
+      r1=lambda: losses.r1(critic_alone(model, params, stats, c), shown['r'][0]),
+      r2=lambda: losses.r2(critic_alone(model, params, stats, c_p), shown['p'][0]),
+      lecam=lambda: critic_aids.lecam(aids, logits['r'], rivals),
       feature_d=lambda: losses.gaussian_nll(                                 # L_llike^Dis_l, L_G
           feature['f'], target(feature['r'])),
       match_d=lambda: matched(                                               # L_GD
@@ -221,7 +242,11 @@ def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: ja
           class_feature['f'], target(class_feature['r'])),
       match_c=lambda: matched('match_c', class_feature, c, c_p, model.match_c_decay))   # L_GC
   terms = {name: terms[name]() for name in model.losses if name in terms}
-  return terms, (moved, centres, {k: v.mean() for k, v in logits.items()})
+  notes = {f'logit_{k}': v.mean() for k, v in logits.items()}
+  if rivals and model.critic_augment and model.critic_augment.adaptive:
+    notes['sign_real'] = critic_aids.sign_real(
+        logits['r'], rivals, model.adversarial in PAIRED, model.axis_name)
+  return terms, (moved, centres, notes)
 # fmt: on
 
 

@@ -98,7 +98,7 @@ def program_key(config: ConfigDict, index: int) -> tuple:
 
   In one program all networks see the same images, because batch norm depends on them; each maker
   pulls back the same fakes; the same networks have a learning rate of 0; and all members agree on
-  the losses that keep centres, give a network its only input, or are read by the gate.
+  the losses that keep averages, give a network its only input, or are read by the gate.
   """
   table = build.tables_of(config)[index]
   names = losses_of(table)
@@ -109,7 +109,7 @@ def program_key(config: ConfigDict, index: int) -> tuple:
   return (
     tuple(seen_by(critic, names) for critic in CRITICS),
     fakes(names),
-    frozenset({*ENCODER_LOSSES, *CENTRES, *optim.GATED} & set(names)),
+    frozenset({*ENCODER_LOSSES, *CENTRES, 'lecam', *optim.GATED} & set(names)),
     tuple((network, network in MAKERS and fakes(row)) for network, row in sorted(table.items())),
     tuple(network for network, rate in build.rates(config).items() if rate),
   )

@@ -40,7 +40,7 @@ class Backward(NamedTuple):
   """What one forward and backward pass gives."""
 
   grads: dict[str, Any]  # {network: gradient of its own row}, for each network with a row
-  terms: dict[str, jax.Array]  # {loss: mean over the batch}; D's mean logits: logit_r, _f, _p
+  terms: dict[str, jax.Array]  # {loss: mean over the batch}, and the notes of model.judge
   stats: dict[str, Any]  # batch statistics after the step
   centres: dict[str, Any]  # feature centres after the step
 
@@ -71,7 +71,8 @@ def gradients(
 
   Args:
     method: {network: {loss: weight}}; a weight may be an array [N], one per member.
-    state: has params, stats and centres, each a dict by network (see step.TrainState).
+    state: has params, stats and centres, each a dict by network, and averages (see
+      step.TrainState).
     member: int32 [], whose weights to take from a table with arrays.
     balance: factors on the weights of the table (see balance.py). The terms then have norm_KIND:
       the norm, at the images, of what the generator descends, before its factor.
@@ -85,11 +86,12 @@ def gradients(
     return (fakes, means(terms)), moved
 
   def second_half(critics, fakes):
-    terms, rest = judge(model, critics, state.stats, state.centres, x, c, noise['c_p'], fakes)
+    aids = {**state.averages, 'draws': noise.get('critic')}
+    terms, rest = judge(model, critics, state.stats, state.centres, x, c, noise['c_p'], fakes, aids)
     return means(terms), rest
 
   (fakes, maker_terms), pull_makers, made = jax.vjp(first_half, makers, has_aux=True)
-  critic_terms, pull_critics, (judged, centres, logits) = jax.vjp(
+  critic_terms, pull_critics, (judged, centres, notes) = jax.vjp(
     second_half, critics, fakes, has_aux=True
   )
 
@@ -123,7 +125,7 @@ def gradients(
     for network, part in share.items():
       weighted[network].append((part, pulled[network]))
   grads = {network: weighted_sum(*zip(*pairs)) for network, pairs in weighted.items() if pairs}
-  terms = {**maker_terms, **critic_terms, **{f'logit_{k}': v for k, v in logits.items()}, **norms}
+  terms = {**maker_terms, **critic_terms, **notes, **norms}
   return Backward(grads, terms, {**state.stats, **made, **judged}, centres)
 
 

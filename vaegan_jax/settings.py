@@ -38,6 +38,11 @@ ADDED = {
   'balance.decay': 0.99,
   'balance.reconstruction': 1.0,
   'balance.matching': 1.0,
+  'lecam_decay': 0.99,
+  'critic_augment.mode': 'off',
+  'critic_augment.strength': 0.0,
+  'critic_augment.target': 0.6,
+  'critic_augment.images': 50_000,
 }
 # Besides the seed, the members of a population may differ in these fields.
 MAY_VARY = ('method.', 'optimizer.learning_rate', 'optimizer.factor.')

@@ -10,9 +10,9 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
-from vaegan_jax import balance, losses
+from vaegan_jax import balance, critic_aids, losses
 from vaegan_jax.augment import DRAWS
-from vaegan_jax.model import CENTRES, MAKERS, Model
+from vaegan_jax.model import CENTRES, MAKERS, Model, played
 from vaegan_jax.networks import layers
 from vaegan_jax.routing import Inputs, accumulated
 
@@ -30,7 +30,8 @@ class TrainState:
   opt_state: dict[str, Any]
   ema: dict[str, Any]  # {maker: {'params', 'stats'}}: moving averages, which sampling uses
   centres: dict[str, Any]  # moving-average feature centres of the matching losses
-  averages: dict[str, jax.Array] = struct.field(default_factory=dict)  # of balance.py, if it is on
+  # Of balance.py and critic_aids.py, as far as they are on.
+  averages: dict[str, jax.Array] = struct.field(default_factory=dict)
 
 
 class Draws(NamedTuple):
@@ -41,6 +42,7 @@ class Draws(NamedTuple):
   classes: int = 0  # number of classes; 0 if c is absent or holds attributes
   flip: bool = False  # mirror half of the images, left to right
   augment: Callable | None = None  # (x, normal noise [B, augment.DRAWS]) -> x
+  for_critic: bool = False  # draw what critic_aids.augmented takes, too
 
 
 def uniform_classes(key: jax.Array, c: jax.Array) -> jax.Array:
@@ -84,6 +86,9 @@ def draw(
   if draws.augment:
     normal = jax.random.normal(jax.random.fold_in(keys[3], 1), (count * devices, DRAWS))
     x = draws.augment(x, own(normal))
+  if draws.for_critic:
+    shape = (count * devices, critic_aids.DRAWS)
+    noise['critic'] = own(jax.random.uniform(jax.random.fold_in(keys[3], 2), shape))
   return x, noise
 
 
@@ -117,6 +122,7 @@ def init_state(
   ema = jax.tree.map(jnp.copy, averaged(params, stats))
   zero = jnp.zeros((), jnp.int32)
   averages = {} if balanced is None else balance.init(model.losses, balanced)
+  averages |= critic_aids.init(model.losses, model.critic_augment)
   return TrainState(zero, jnp.copy(zero), params, stats, opt_state, ema, centres, averages)
 
 
@@ -223,6 +229,11 @@ def train_step(
     if balanced:
       moved = moved.replace(averages=balance.moved(state.averages, terms, balanced.decay))
       terms |= {f'weight_{k}': w for part in weights for k, w in part.items()}
+    images = len(x) * (lax.axis_size(axis_name) if axis_name is not None else 1)
+    aids, told = critic_aids.moved(
+      state.averages, terms, played(model.losses), model.lecam_decay, model.critic_augment, images
+    )
+    moved, terms = moved.replace(averages={**moved.averages, **aids}), {**terms, **told}
     moved = choose(sound, moved, state)
     return (
       moved.replace(step=state.step + 1, skipped=jnp.where(sound, 0, state.skipped + 1)),
