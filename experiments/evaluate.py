@@ -22,7 +22,7 @@ N = flags.DEFINE_integer(
   'Images to generate and compare, at most the number of held-out images.',
   lower_bound=10,
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0)
+SEED = command.define_seed_flag('Seed of the noise.')
 FEATURES = flags.DEFINE_string(
   'features', None, 'efficientnet_lite0, or a file with the weights of the FID Inception.'
 )
@@ -31,6 +31,8 @@ CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to judge; the newest
 
 
 def main() -> int:
+  if FEATURES.value == '':
+    raise ValueError('--features= is empty: name efficientnet_lite0 or a file, or leave it out')
   from vaegan_jax import build, evaluate, sample
   from vaegan_jax.judges import judges_for
 

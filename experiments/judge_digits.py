@@ -17,7 +17,7 @@ from vaegan_jax import command, files
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of a run of a conditional method on the digits.'
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
+SEED = command.define_seed_flag('Seed of the noise.')
 PER_CLASS = 100
 
 

@@ -46,7 +46,7 @@ STEPS = flags.DEFINE_integer(
 )
 COLUMNS = flags.DEFINE_integer('columns', None, 'Pictures per row of the grid.', lower_bound=1)
 SCALE = flags.DEFINE_integer('scale', None, 'Whole factor of enlargement.', lower_bound=1)
-SEED = flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0)
+SEED = command.define_seed_flag('Seed of the noise.')
 BATCH = flags.DEFINE_integer(
   'batch', 64, 'Images per dispatch for .npy and folders, a multiple of 64.', lower_bound=64
 )
@@ -79,6 +79,11 @@ def check_out(out: pathlib.Path) -> bool:
     raise ValueError(
       f'--out={OUT.value}: name a .png or .npy file, or a folder/, in a folder that exists'
     )
+  if IMAGES.value is not None and MODE.value == 'sample':
+    raise ValueError(
+      f'--images={IMAGES.value}: samples are drawn from noise: add --mode=reconstruct or '
+      '--mode=interpolate, or leave it out'
+    )
   if many and MODE.value != 'sample':
     raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a .png')
   per_row = STEPS.value if MODE.value == 'interpolate' else 1
@@ -97,6 +102,7 @@ def write_grid(model: Any) -> str:
 
   size = model.config['data']['image_size']
   scale = SCALE.value or max(1, 64 // size)
+  images.check_canvas(size * scale, size * scale)  # of one picture, before the program compiles
   given = dict(labels=LABELS.value, attributes=attributes())
   if MODE.value == 'sample':
     grid = sample_grid(model, scale, given)
@@ -148,16 +154,15 @@ def write_many(model: Any, out: pathlib.Path) -> str:
   """Writes --n samples to an .npy file or a folder; what to print about it."""
   from vaegan_jax import conditions
 
-  n, about = N.value or 64, model.about
+  n, about, d = N.value or 64, model.about, model.config['data']
   asked = dict(labels=LABELS.value, attributes=attributes(), seed=SEED.value)
   batches = reported(model.samples(n, batch=BATCH.value, **asked), n)
   # A second pass instead of keeping them: conditions cost next to nothing.
   rows = (c for c in conditions.batches(about, n, BATCH.value, **asked) if c is not None)
   if is_folder(out):
     table = conditions.table_rows(about, files.png_names(n), rows)
-    files.save_pngs(out, batches, n, table)
+    files.save_pngs(out, batches, n, table, pixels=d['image_size'] ** 2 * d['channels'])
     return f'{out}/: {n} PNGs'
-  d = model.config['data']
   shape = (n, d['image_size'], d['image_size'], d['channels'])
   arrays = [(out, batches, shape, 'uint8')]
   if about['condition'] == 'label':

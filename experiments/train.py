@@ -37,7 +37,13 @@ def main() -> int:
   if DISTRIBUTED.value:
     import jax
 
-    jax.distributed.initialize()
+    try:
+      jax.distributed.initialize()
+    except (ValueError, RuntimeError) as e:
+      raise ValueError(
+        f'--distributed found no other hosts ({e}): start the same command on every host of a TPU '
+        'slice or a Slurm job, or leave --distributed out on a single host'
+      ) from e
     interrupts.leave_at_once()  # JAX has set a handler of SIGTERM
   from vaegan_jax.runs import dry_run, train
 

@@ -1,10 +1,13 @@
 """Mistakes: one line names the culprit and the remedy, with exit code 2, before anything starts."""
 
 import importlib
+import os
 import pathlib
 import subprocess
 import sys
+import types
 
+from absl import flags
 import jax
 import numpy as np
 from PIL import Image
@@ -273,6 +276,18 @@ def test_a_folder_too_small_for_a_held_out_part(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+def test_a_workdir_whose_name_is_no_utf_8(tmp_path, monkeypatch, capsys):
+  odd = tmp_path / os.fsdecode(b'run\xff')
+  for given in (dict(workdir=odd), dict(workdir=tmp_path / 'run', init_from=odd)):
+    with pytest.raises(ValueError, match=r"=.*run.udcff'?: the absolute path .* must be UTF-8"):
+      train.train(digits(), **given)
+  assert not list(tmp_path.iterdir())
+  odd.mkdir()
+  monkeypatch.chdir(odd)
+  with pytest.raises(ValueError, match='--workdir=.*must be UTF-8'):
+    train.train(digits(), 'run')
+
+
 def test_a_workdir_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match='cannot be written'):
@@ -378,6 +393,67 @@ def test_sampling_without_a_run(arguments, words):
 def test_what_scripts_refuse_before_they_import_much(script, arguments, words):
   done = run(script, *arguments)
   assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.fixture
+def script():
+  """A function of a script's name to its module, whose flags go at the end."""
+  modules, before = [], set(flags.FLAGS)
+
+  def load(name):
+    modules.append(f'vaegan_jax.experiments.{name}')
+    return importlib.import_module(modules[-1])
+
+  yield load
+  for name in modules:
+    sys.modules.pop(name, None)
+  for flag in set(flags.FLAGS) - before:
+    delattr(flags.FLAGS, flag)
+
+
+TOY = 'figures.toy_example'
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
+@pytest.mark.parametrize(
+  'name,arguments,words',
+  [
+    ('evaluate', ['--seed=4294967296'], '--seed=4294967296: 4294967296 is not'),
+    ('evaluate', ['--features='], '--features= is empty: name efficientnet_lite0 or a file'),
+    ('sample', ['--out=x.png', '--images=x'], '--images=x: samples are drawn from noise: add'),
+    ('sample', ['--seed=-1'], '--seed=-1: -1 is not'),
+    ('train', ['--config.method.decoder.pixel=1'], '--config.method.decoder.pixel: the config has'),
+    ('train', ['--config.stepss=1'], '--config.stepss: the config has .* did you mean steps'),
+    ('train', ['--distributed'], '--distributed found no other hosts .*on a single host'),
+    ('tables.larsen_pretraining', ['--learning_rate=nan'], 'learning_rate=nan: use at least 1e-12'),
+    ('tables.larsen_pretraining', ['--learning_rate=0'], 'learning_rate=0.0: use at least 1e-12'),
+    ('figures.larsen_attributes', ['--out=x.png', '--strength=nan'], '--strength=nan: give a'),
+    ('figures.larsen_samples', ['--data=../configs/digits'], '--data=../configs/digits: no such'),
+    (TOY, ['--shown=3', '--seeds=2'], '--shown=3: use at most --seeds=2'),
+    (TOY, ['--methods='], '--methods= is empty: use one or more of gan, wgan, matching'),
+    (TOY, ['--set=radius=-1'], '--set=radius=-1: use at least 1e-06, at most 1e.06'),
+    (TOY, ['--set=radius=nan'], '--set=radius=nan: use at least 1e-06, at most 1e.06'),
+    (TOY, ['--set=batch_size=1.5'], '--set=batch_size=1.5: give a whole number'),
+    (TOY, ['--set=learning_rate=1e20'], '--set=learning_rate=1e20: use at least 1e-12, at most 10'),
+  ],
+)
+def test_hostile_flags(name, arguments, words, script, monkeypatch):
+  monkeypatch.setattr(command, 'keep_compiled_programs', lambda: None)
+  module = script(name)
+  if name == 'train':  # ml_collections reads sys.argv by itself
+    arguments = ['--config=digits:vae', *arguments]
+    monkeypatch.setattr(sys, 'argv', ['train', *arguments])
+  with pytest.raises(ValueError, match=words):
+    command.read_flags(['x', *arguments])
+    module.main()
+
+
+def test_there_are_no_more_new_classes_than_mixtures(script):
+  table = script('tables.bao_table_2')
+  real = types.SimpleNamespace(images=[], labels=np.array([]))
+  command.read_flags(['x', '--new_classes=1000'])
+  with pytest.raises(ValueError, match='--new_classes=1000: 10 classes have 120 mixtures of three'):
+    table.training_sets(None, real, 10)
 
 
 @pytest.mark.slow

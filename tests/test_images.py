@@ -458,6 +458,18 @@ def test_a_large_picture_is_not_copied_to_make_a_small_one(mode):
   assert peak < 1500 * 1500 * 3, peak  # one copy; four times that before
 
 
+def test_the_disk_is_looked_at_before_pngs_are_drawn(tmp_path):
+  drawn = iter([NOISE[None]])
+  with pytest.raises(OSError, match='/many needs 3.638 TiB, but only .* are free: make room'):
+    files.save_pngs(tmp_path / 'many', drawn, 10**12 // 1024, pixels=8192)
+  assert next(drawn) is not None and not list(tmp_path.iterdir())
+
+
+def test_a_grid_too_large_to_make_is_refused():
+  with pytest.raises(ValueError, match='64,000,000 x 64,000,000 pixels is over .*: enlarge its'):
+    images.grid(np.zeros((1, 64, 64, 1), np.uint8), scale=1000000)
+
+
 def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   path = tmp_path / 'x.png'
   files.save_png(path, NOISE)

@@ -124,11 +124,12 @@ MAY = {
     *('runs.pages', 'runs.pictures', 'runs.workdir'),
   },
   'runs.fork': {'checkpoint', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
+  'runs.memory': {'parallel', 'words'},
   'runs.train': {
-    *('build', 'checkpoint', 'data', 'programs', 'settings', 'step'),
-    *('runs.fork', 'runs.pages', 'runs.report', 'runs.signals', 'runs.workdir'),
+    *('build', 'checkpoint', 'data', 'files', 'programs', 'settings', 'step'),
+    *('runs.fork', 'runs.memory', 'runs.pages', 'runs.report', 'runs.signals', 'runs.workdir'),
   },
-  'runs.dry_run': {'build', 'programs', 'settings', 'words'},
+  'runs.dry_run': {'build', 'parallel', 'programs', 'settings', 'words', 'runs.memory'},
   'command': {'configs', 'files', 'interrupts', 'words'},
 }
 # The files that a ConfigDict reaches; all others take plain values.

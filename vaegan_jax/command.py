@@ -24,14 +24,15 @@ NEEDS_RUN_AND_PNG = dict(NEEDS_RUN, out='--out is missing: name a PNG to write')
 NEEDS_CONFIG = dict(
   config='--config is missing: name a config and a method, e.g. --config=configs/digits.py:cvae_gan'
 )
+# What ml_collections raises for an override of a field that the config lacks.
+LACKS_FIELD = (AttributeError, KeyError)
 
 
 def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoReturn:
   """Calls main() with the command line's flags parsed, and exits.
 
-  Exit codes: what main() returns; 2, with one line on stderr, for arguments that cannot be used
-  (ValueError, OSError, bad flags); 3, likewise, for a run that failed (FloatingPointError); 130
-  and 143 for Ctrl-C and SIGTERM, which end the process at once unless main() trains.
+  Exit codes: what main() returns; that of `verdict` with one line on stderr; 130 and 143 for Ctrl-C
+  and SIGTERM, which end the process at once unless main() trains.
 
   Args:
     main: the script's function; --help prints its module's docstring and flags.
@@ -49,13 +50,37 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
     for name, message in (needs or {}).items():
       if value_of(name) in (None, ''):
         raise ValueError(message)
+      if name == 'workdir':
+        from vaegan_jax import files
+
+        files.check_name(value_of(name), '--workdir=')
     code = main()
-  except (ValueError, OSError, FloatingPointError) as e:
-    code = 3 if isinstance(e, FloatingPointError) else 2
+  except Exception as e:
+    code, told = verdict(e)
+    if code == 1:
+      raise
     if '--traceback' in sys.argv:
       traceback.print_exc()
-    print(f'error: {e}', file=sys.stderr)
+    print(f'error: {told}', file=sys.stderr)
   sys.exit(code)
+
+
+def verdict(error: Exception) -> tuple[int, str]:
+  """(exit code, message) for an error.
+
+  The code is 2 for arguments that cannot be used (ValueError, OSError, bad flags), 3 for a run that
+  failed (FloatingPointError, or out of memory), and 1 for a mistake in the program.
+  """
+  told = str(error)
+  if isinstance(error, MemoryError) or (
+    isinstance(error, RuntimeError) and told.startswith('RESOURCE_EXHAUSTED')  # JAX's
+  ):
+    told = told.partition('\n')[0]
+    known = told.startswith('out of memory')
+    return 3, told if known else f'out of memory: ask for fewer or smaller images ({told})'
+  if isinstance(error, FloatingPointError):
+    return 3, told
+  return 2 if isinstance(error, (ValueError, OSError)) else 1, told
 
 
 def help_of(module: str) -> str:
@@ -73,16 +98,16 @@ def read_flags(argv: list[str]) -> None:
   except flags.Error as e:
     lines = [line for line in str(e).splitlines() if line.strip()]
     raise ValueError(lines[-1] if 'Traceback' in str(e) else ' '.join(lines)) from e
-  except AttributeError as e:
-    word = re.search(r'\w+', str(e).replace('\\', '')).group()
+  except Exception as e:  # a config file is a program: it may raise anything
+    word = re.search(r'\w+', str(e).replace('\\', '')) if type(e) in LACKS_FIELD else None
+    named = [a.split('=')[0] for a in argv if word and re.search(rf'\.{word.group()}(=|\.|$)', a)]
+    if not named:
+      raise ValueError(f'the config file cannot be loaded: {type(e).__name__}: {e}') from e
     hint = re.search(r'Did you mean "(\w+)"', str(e))
-    field = next((a.split('=')[0] for a in argv if re.search(rf'\.{word}(=|\.|$)', a)), word)
     raise ValueError(
-      f'{field}: the config has no such field'
+      f'{named[0]}: the config has no such field'
       + (f'; did you mean {hint.group(1)}?' if hint else '')
     ) from e
-  except Exception as e:  # a config file is a program: it may raise anything
-    raise ValueError(f'the config file cannot be loaded: {type(e).__name__}: {e}') from e
   if len(rest) > 1:
     raise ValueError(f'{rest[1]!r} is not a flag: write flags as --name=value')
 
@@ -136,6 +161,11 @@ def define_config_flag(default: str | None = None) -> flags.FlagHolder:
     default and config_path(default),
     'Config and method, e.g. digits:cvae_gan, configs/digits.py:cvae_gan or my_config.py:vae.',
   )
+
+
+def define_seed_flag(help: str) -> flags.FlagHolder:
+  """Defines --seed, of JAX's or NumPy's random numbers."""
+  return flags.DEFINE_integer('seed', 0, help, lower_bound=0, upper_bound=2**32 - 1)
 
 
 def keep_compiled_programs() -> None:

@@ -124,6 +124,7 @@ def save_pngs(
   batches: Iterable[np.ndarray],
   n: int,
   table: Iterable[Sequence[Any]] = (),
+  pixels: int = 0,
 ) -> None:
   """Writes n images to FOLDER/0000.png and so on, all or none.
 
@@ -133,8 +134,10 @@ def save_pngs(
     folder: does not exist yet, or is empty.
     batches: uint8 [b, H, W, C], n images in all.
     table: the rows of FOLDER/labels.csv; without rows there is no such file.
+    pixels: values of one image, H W C; the PNG of a noisy one takes about a byte for each.
 
   Raises:
+    OSError: before the first batch is drawn: the disk has no room for half of these bytes.
     ValueError: the folder holds files, is the root of a disk, or n is wrong.
   """
   folder = pathlib.Path(folder).resolve()  # a link stays; the folder behind it is replaced
@@ -147,6 +150,9 @@ def save_pngs(
     raise ValueError(
       f'{temporary} was left by a killed run, or another run is writing it: remove it'
     )
+  disk = os.statvfs(folder.parent)
+  each = -(-max(pixels // 2, 1) // disk.f_frsize) * disk.f_frsize  # a file takes whole blocks
+  _check_room(folder, n * each, ())
   with unfinished(temporary):
     temporary.mkdir()
     names, count = png_names(n), 0
@@ -266,6 +272,19 @@ def lock(file: IO) -> bool:
   except BlockingIOError:
     return False
   return True
+
+
+def check_name(path: str | os.PathLike, what: str) -> None:
+  """Raises ValueError that begins with `what` if the absolute path is not UTF-8.
+
+  Checkpoints cannot be written or read there.
+  """
+  try:
+    os.path.abspath(path).encode()
+  except UnicodeEncodeError as e:
+    raise ValueError(
+      f'{what}{os.fspath(path)!a}: the absolute path of a run must be UTF-8: rename the folder'
+    ) from e
 
 
 def cache_home() -> pathlib.Path:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 LARGEST_PIXELS = 50_000_000
+LARGEST_CANVAS = 10**9  # pixels of a grid
 INK = (40, 40, 40)  # RGB of captions
 # Only these of Pillow's readers may see the bytes: one of the others starts Ghostscript.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
@@ -204,6 +205,7 @@ def grid(
   columns = min(columns or int(np.ceil(count**0.5)), count)
   rows = -(-count // columns)
   scale = scale or max(1, 64 // max(height, width))
+  check_canvas(columns * width * scale, rows * height * scale)
   images = images.repeat(scale, 1).repeat(scale, 2)
   height, width = height * scale, width * scale
   canvas = np.full(
@@ -216,6 +218,15 @@ def grid(
     left = padding + i % columns * (width + padding)
     canvas[top : top + height, left : left + width] = image
   return canvas[..., 0] if channels == 1 else canvas
+
+
+def check_canvas(width: int, height: int) -> None:
+  """Raises ValueError if a grid of so many pixels is too large to make."""
+  if width * height > LARGEST_CANVAS:
+    raise ValueError(
+      f'a grid of {width:,} x {height:,} pixels is over the limit of '
+      f'{LARGEST_CANVAS // 10**6} megapixels: enlarge its pictures less, or ask for fewer'
+    )
 
 
 def captioned(

@@ -34,6 +34,10 @@ class InTurn:
     states, terms = zip(*map(self.one.step, states, batches, self.keys))
     return states, terms
 
+  def lowered(self, states: Sequence, batches: Sequence) -> Any:
+    """The step of one member, traced for these inputs and not compiled yet."""
+    return self.one.step.lower(states[0], batches[0], self.keys[0])
+
   def put_states(self, states: Sequence) -> list:
     """States at rest, as `step` takes them."""
     return [self.one.put_state(state) for state in states]
@@ -93,6 +97,10 @@ class SideBySide:
   def step(self, states: Any, batches: Any) -> tuple[Any, Any]:
     """(states, terms) of all members after one dispatch."""
     return self.program(states, batches, self.keys, self.numbers)
+
+  def lowered(self, states: Any, batches: Any) -> Any:
+    """The step of all members, traced for these inputs and not compiled yet."""
+    return self.program.lower(states, batches, self.keys, self.numbers)
 
   def put_batches(self, batches: Sequence) -> dict[str, jax.Array]:
     """The members' batches, as `step` takes them."""

@@ -16,7 +16,7 @@ from vaegan_jax import command, files
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of a method with an encoder.')
 OUT = flags.DEFINE_string('out', None, 'PNG to write.')
 N = flags.DEFINE_integer('n', 12, 'Number of images.', lower_bound=1)
-SEED = flags.DEFINE_integer('seed', 0, 'Seed of the places of the holes.', lower_bound=0)
+SEED = command.define_seed_flag('Seed of the places of the holes.')
 SHOWN = (1, 5, 10)  # iterations
 
 

@@ -19,7 +19,7 @@ ROWS = flags.DEFINE_integer('rows', 10, 'Pairs of images.', lower_bound=1)
 STEPS = flags.DEFINE_integer(
   'steps', 9, 'Decodings between two images, both ends included.', lower_bound=2
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Seed of the choice of pairs.', lower_bound=0)
+SEED = command.define_seed_flag('Seed of the choice of pairs.')
 
 
 def main() -> int:

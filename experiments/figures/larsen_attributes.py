@@ -8,6 +8,8 @@ each vector added, named above. For runs of an unconditional method with an enco
 attributes.
 """
 
+import math
+
 from absl import flags
 import numpy as np
 
@@ -36,6 +38,8 @@ STRENGTH = flags.DEFINE_float('strength', 1.0, 'Factor on the vectors; the autho
 
 def main() -> int:
   command.check_picture(OUT.value)
+  if not math.isfinite(STRENGTH.value):
+    raise ValueError(f'--strength={STRENGTH.value}: give a finite number')
   from vaegan_jax import build, dispatch, edit, images, sample
 
   command.keep_compiled_programs()

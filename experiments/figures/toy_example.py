@@ -34,8 +34,9 @@ if __name__ == '__main__':
 import jax
 import numpy as np
 
-from vaegan_jax import toy
+from vaegan_jax import checks, toy
 from vaegan_jax.experiments.figures import toy_picture
+from vaegan_jax.settings import TYPES
 
 FAST = flags.DEFINE_bool('fast', False, '200,000 iterations, not 2,000,000.')
 ITERATIONS = flags.DEFINE_integer('iterations', None, 'Number of iterations.', lower_bound=1)
@@ -54,13 +55,31 @@ COUNT = 4000  # points measured, per seed
 COLUMNS = (0, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000)
 JUDGED_AT, LARGEST_ERROR = 200_000, 0.05  # iterations; radius error
 
+LENGTH = checks.Range(least=1e-6, most=1e6)
+BOUNDS = dict(
+  radius=LENGTH,
+  width=checks.Range(least=0, most=1),
+  generator_unit=LENGTH,
+  discriminator_unit=LENGTH,
+  latent_size=checks.BOUNDS['network.latent_size'],
+  batch_size=checks.Range(least=1, most=1e6),
+  learning_rate=checks.RATE,
+  decay=checks.DECAY,
+  bound=LENGTH,
+  match_decay=checks.DECAY,
+)
+
 Result = dict[str, Any]  # the content of the JSON file
 
 
 def main() -> int:
   command.check_picture(OUT.value)
-  command.keep_compiled_programs()
+  if SHOWN.value > SEEDS.value:
+    raise ValueError(f'--shown={SHOWN.value}: use at most --seeds={SEEDS.value}')
+  if METHODS.value == []:
+    raise ValueError(f'--methods= is empty: use one or more of {", ".join(toy.RECIPES)}')
   options, names = toy_of_flags(), tuple(METHODS.value or toy.RECIPES)
+  command.keep_compiled_programs()
   total = ITERATIONS.value or (200_000 if FAST.value else 2_000_000)
   seeds = list(range(SEEDS.value))
   population = toy.population(names, seeds, options)
@@ -96,9 +115,12 @@ def toy_of_flags() -> toy.Toy:
       raise ValueError(f'--set={pair}: use one of {", ".join(options._fields)}')
     kind = type(getattr(options, name))
     try:
-      options = options._replace(**{name: kind(value)})
+      number = kind(value)
     except ValueError:
-      raise ValueError(f'--set={pair}: {value!r} is not a valid {kind.__name__}') from None
+      raise ValueError(f'--set={pair}: give {TYPES[kind]}') from None
+    if complaint := BOUNDS[name].complaint(number):
+      raise ValueError(f'--set={pair}: {complaint}')
+    options = options._replace(**{name: number})
   return options
 
 

@@ -12,6 +12,7 @@ generator has seen all of them unless its run was trained on as few. All classif
 same number of steps. Writes WORKDIR/bao_table_2.json.
 """
 
+import math
 import pathlib
 from typing import Any, NamedTuple
 
@@ -98,6 +99,10 @@ def training_sets(model: Any, real: Any, size: int) -> dict[str, Labelled]:
   """The training images of each row of the table."""
   from vaegan_jax import edit
 
+  if NEW.value > (most := math.comb(size, 3)):
+    raise ValueError(
+      f'--new_classes={NEW.value}: {size} classes have {most} mixtures of three: use at most {most}'
+    )
   images, labels = np.asarray(real.images), real.labels
   if PER_CLASS.value:
     few = np.concatenate([np.flatnonzero(labels == k)[: PER_CLASS.value] for k in range(size)])

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vaegan_jax import checks
 from vaegan_jax.step import as_float
 
 WORKDIR = flags.DEFINE_string(
@@ -33,7 +34,7 @@ SEEDS = flags.DEFINE_integer('seeds', 5, 'Choices of these images and of weights
 STEPS = flags.DEFINE_integer(
   'steps', 300, 'Updates by Adam, on batches of at most 64.', lower_bound=1
 )
-RATE = flags.DEFINE_float('learning_rate', 1e-3, 'Learning rate of Adam.', lower_bound=0.0)
+RATE = flags.DEFINE_float('learning_rate', 1e-3, 'Learning rate of Adam.')
 
 
 class Labelled(NamedTuple):
@@ -42,6 +43,8 @@ class Labelled(NamedTuple):
 
 
 def main() -> int:
+  if complaint := checks.RATE.complaint(RATE.value):
+    raise ValueError(f'--learning_rate={RATE.value}: {complaint}')
   from vaegan_jax import build, sample
   from vaegan_jax.networks import layers
 

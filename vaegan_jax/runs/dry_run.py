@@ -8,6 +8,8 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import build, programs, settings
+from vaegan_jax.parallel import free_bytes
+from vaegan_jax.runs import memory
 from vaegan_jax.words import size_in_words
 
 
@@ -38,7 +40,7 @@ def describe(config: ConfigDict, say: Callable[[str], Any] = print) -> int:
   parallel = program.runner.one
   arguments = parallel.like_state(state), batch, key
   compiled = parallel.step.lower(*arguments).compile()
-  memory, counted = compiled.memory_analysis(), compiled
+  counted = compiled
   if config.accumulate > 1:  # XLA counts a loop's operations once
     whole = programs.stages([settings.with_settings(one, dict(accumulate=1))], size)[-1]
     counted = whole.programs[0].runner.one.step.lower(*arguments).compile()
@@ -48,16 +50,13 @@ def describe(config: ConfigDict, say: Callable[[str], Any] = print) -> int:
     f'one step of {config.batch_size} images on {jax.device_count()} {jax.devices()[0].platform} '
     f'device(s): {flops / per_device / 1e9:.3f} GFLOP per image'
   )
-  in_use = (
-    memory.argument_size_in_bytes
-    + memory.temp_size_in_bytes
-    + memory.output_size_in_bytes
-    - memory.alias_size_in_bytes
-  )
+  needed, free = memory.peak(compiled), free_bytes()
   say(
-    f'memory per device: {size_in_words(in_use)}, of which '
-    f'{size_in_words(memory.temp_size_in_bytes)} for activations and gradients'
+    f'memory per device: {size_in_words(needed)}, of which '
+    f'{size_in_words(compiled.memory_analysis().temp_size_in_bytes)} for activations and gradients'
   )
+  if free is not None and needed > free:
+    say(f'warning: {memory.demand(config, needed, free)}')
   if config.data.on_device:
     say(f'the images take {size_in_words(dataset.images.nbytes)} more on each device')
   say(

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import build, checkpoint, data, programs, settings
-from vaegan_jax.runs import fork, pages
+from vaegan_jax import build, checkpoint, data, files, programs, settings
+from vaegan_jax.runs import fork, memory, pages
 from vaegan_jax.runs.report import Report, Run, by_member
 from vaegan_jax.runs.signals import StopSignals
 from vaegan_jax.runs.workdir import Member, begin, check_same_data, claimed
@@ -45,6 +45,7 @@ def train(
     ValueError, OSError: the config, the data or the workdir cannot be used; nothing was compiled or
       overwritten.
     FloatingPointError: the gradients stopped being finite; the last checkpoint is sound.
+    MemoryError: the devices or the host ran out of memory; likewise.
   """
   return train_members({'': config}, workdir, strict=strict, init_from=init_from, say=say)
 
@@ -64,6 +65,8 @@ def train_members(
   gradients stop being finite stands still while the others train; FloatingPointError names it at
   the end.
   """
+  for flag, path in (('--workdir=', workdir), ('--init_from=', init_from or '')):
+    files.check_name(path, flag)
   workdir = pathlib.Path(workdir).absolute()
   members = [Member(name, config, workdir / name) for name, config in configs.items()]
   settings.check_members(configs)
@@ -98,10 +101,13 @@ def train_members(
     if start == config.steps:
       say(f'done already: {start} steps')
       return 0
-    return loop(run, dataset, None if start else origin)
+    with memory.Watch(config, say) as watch:
+      return loop(run, dataset, watch, None if start else origin)
 
 
-def loop(run: Run, dataset: data.Dataset, origin: fork.Origin | None = None) -> int:
+def loop(
+  run: Run, dataset: data.Dataset, watch: memory.Watch, origin: fork.Origin | None = None
+) -> int:
   """Trains from step `run.start` to the end, or to a signal; see `train`."""
   config, configs, size = run.config, [m.config for m in run.members], run.about['size']
   stages, each, start = programs.stages(configs, size), config.steps_per_dispatch, run.start
@@ -127,6 +133,8 @@ def loop(run: Run, dataset: data.Dataset, origin: fork.Origin | None = None) -> 
       in_flight = collections.deque()
       with programs.feed(configs, dataset, start, stage.programs) as batches:
         for step, batch in zip(range(start + each, stage.until + 1, each), batches):
+          if step == start + each:
+            watch.before_step(stage.programs, running, batch)
           stepped = [p.runner.step(s, b) for p, s, b in zip(stage.programs, running, batch)]
           signals.hold()  # the step is compiled, and there is something to save
           running, terms = zip(*stepped)
