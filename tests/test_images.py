@@ -465,6 +465,12 @@ def test_the_disk_is_looked_at_before_pngs_are_drawn(tmp_path):
   assert next(drawn) is not None and not list(tmp_path.iterdir())
 
 
+def test_a_class_whose_name_is_no_utf_8_has_its_row(tmp_path):
+  rows = [('file', 'label'), ('0000.png', os.fsdecode(b'cl\xfe'))]
+  files.save_pngs(tmp_path / 'many', [NOISE[None]], 1, rows)
+  assert (tmp_path / 'many' / 'labels.csv').read_bytes().splitlines()[1] == rb'0000.png,cl\udcfe'
+
+
 def test_a_grid_too_large_to_make_is_refused():
   with pytest.raises(ValueError, match='64,000,000 x 64,000,000 pixels is over .*: enlarge its'):
     images.grid(np.zeros((1, 64, 64, 1), np.uint8), scale=1000000)

@@ -163,7 +163,9 @@ def save_pngs(
       raise ValueError(f'{folder}: {n} images were announced, but {count} came')
     rows = iter(table)
     if first := next(rows, None):
-      with open(temporary / 'labels.csv', 'w', newline='') as file:
+      # The name of a class folder may be no UTF-8.
+      path = temporary / 'labels.csv'
+      with path.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         csv.writer(file).writerows(itertools.chain([first], rows))
     os.replace(temporary, folder)
 
