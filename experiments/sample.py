@@ -4,15 +4,18 @@
     python experiments/sample.py --workdir=runs/faces --out=x.png --attributes=Smiling=1,Male=0
     python experiments/sample.py --workdir=runs/demo --out=x.png --mode=reconstruct --images=mine/
     python experiments/sample.py --workdir=runs/demo --out=x.png --mode=interpolate --labels=3
+    python experiments/sample.py --workdir=runs/demo --out=x.gif --mode=video --labels=3
+    python experiments/sample.py --workdir=runs/demo --out=x.png --mode=inpaint --mask=hole.png
     python experiments/sample.py --workdir=runs/demo --out=x.npy --n=1000000
     python experiments/sample.py --workdir=runs/demo --out=folder/ --n=10000
 
-Writes one PNG, or many samples as files. Reconstructions appear below their originals. Each row of
-interpolations leads from one sample to another, or, with --images, from one encoded image to the
-next. An .npy file holds uint8 [n, H, W, C]; a conditional model also writes x_labels.npy [n] or
-x_attributes.npy [n, A]. A folder (an empty one, or a name that ends in /) gets one PNG per sample
-and a labels.csv, the format that training on a folder of images reads. Memory does not grow with n;
-unfinished files are named .part.
+Writes one PNG, or many samples as files. The names of classes stand over their columns; one label
+makes a square. Reconstructions appear below their originals. Each row of interpolations leads from
+one sample to another, or, with --images, from one encoded image to the next; a video shows them all
+at once, there and back. Inpainting fills the white part of the mask. An .npy file holds uint8 [n,
+H, W, C]; a conditional model also writes x_labels.npy [n] or x_attributes.npy [n, A]. A folder (an
+empty one, or a name that ends in /) gets one PNG per sample and a labels.csv, the format that
+training on a folder of images reads. Memory does not grow with n; unfinished files are named .part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,14 +29,19 @@ import numpy as np
 from vaegan_jax import command, files
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
-OUT = flags.DEFINE_string('out', None, 'What to write: a grid.png, samples.npy, or folder/.')
+OUT = flags.DEFINE_string(
+  'out', None, 'What to write: a grid.png, video.gif, samples.npy, or folder/.'
+)
 MODE = flags.DEFINE_enum(
-  'mode', 'sample', ['sample', 'reconstruct', 'interpolate'], 'What to draw.'
+  'mode', 'sample', ['sample', 'reconstruct', 'interpolate', 'inpaint', 'video'], 'What to draw.'
 )
 LABELS = flags.DEFINE_list('labels', None, 'Class numbers or names, which take turns: 3,3,7.')
 ATTRIBUTES = flags.DEFINE_list('attributes', None, 'Attributes to set: Smiling=1,Male=0.')
 IMAGES = flags.DEFINE_string(
   'images', None, 'Folder or zip of images; by default images of the run.'
+)
+MASK = flags.DEFINE_string(
+  'mask', None, 'For --mode=inpaint: a picture of the hole, white where the images are missing.'
 )
 N = flags.DEFINE_integer(
   'n',
@@ -42,7 +50,10 @@ N = flags.DEFINE_integer(
   lower_bound=1,
 )
 STEPS = flags.DEFINE_integer(
-  'steps', 10, 'Pictures per row of an interpolation, both ends included.', lower_bound=2
+  'steps',
+  None,
+  'Pictures per row of an interpolation, both ends included (10), or frames of a video (24).',
+  lower_bound=2,
 )
 COLUMNS = flags.DEFINE_integer('columns', None, 'Pictures per row of the grid.', lower_bound=1)
 SCALE = flags.DEFINE_integer('scale', None, 'Whole factor of enlargement.', lower_bound=1)
@@ -53,7 +64,8 @@ BATCH = flags.DEFINE_integer(
 CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest by default.')
 
 LARGEST_GRID = 10_000  # pictures in a .png
-MOST_COLUMNS = 16  # with up to this many classes or labels, each gets its own column
+FILLED = (1, 5, 10)  # iterations of inpainting that are shown
+FRAME = 80  # milliseconds per frame of a video
 REPORT_EVERY = 10  # seconds
 
 
@@ -63,7 +75,10 @@ def main() -> int:
 
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
-  said = write_many(model, pathlib.Path(OUT.value)) if many else write_grid(model)
+  if many:
+    said = write_many(model, pathlib.Path(OUT.value))
+  else:
+    said = write_video(model) if MODE.value == 'video' else write_grid(model)
   print(f'{said}, by the EMA weights of step {model.step}')
   return 0
 
@@ -75,18 +90,24 @@ def is_folder(out: pathlib.Path) -> bool:
 def check_out(out: pathlib.Path) -> bool:
   """Whether --out takes many samples, as opposed to a grid. Raises ValueError for a bad --out."""
   many = is_folder(out) or out.suffix.lower() == '.npy'
-  if (not many and out.suffix.lower() != '.png') or not out.absolute().parent.is_dir():
-    raise ValueError(
-      f'--out={OUT.value}: name a .png or .npy file, or a folder/, in a folder that exists'
-    )
+  drawn = '.gif' if MODE.value == 'video' else '.png'
   if IMAGES.value is not None and MODE.value == 'sample':
     raise ValueError(
       f'--images={IMAGES.value}: samples are drawn from noise: add --mode=reconstruct or '
       '--mode=interpolate, or leave it out'
     )
   if many and MODE.value != 'sample':
-    raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a .png')
-  per_row = STEPS.value if MODE.value == 'interpolate' else 1
+    raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a {drawn}')
+  if (not many and out.suffix.lower() != drawn) or not out.absolute().parent.is_dir():
+    also = ' or .npy file, or a folder/,' if MODE.value == 'sample' else ' file'
+    raise ValueError(f'--out={OUT.value}: name a {drawn}{also} in a folder that exists')
+  if bool(MASK.value) != (MODE.value == 'inpaint'):
+    raise ValueError(
+      '--mode=inpaint needs --mask: name a picture that is white where the images are missing'
+      if MODE.value == 'inpaint'
+      else f'--mask={MASK.value}: only --mode=inpaint takes a mask'
+    )
+  per_row = dict(interpolate=steps(), video=steps(), inpaint=2 + len(FILLED)).get(MODE.value, 1)
   pictures = (N.value or len(LABELS.value or []) or 8) * per_row
   if not many and pictures > LARGEST_GRID:
     raise ValueError(
@@ -96,19 +117,27 @@ def check_out(out: pathlib.Path) -> bool:
   return many
 
 
+def steps() -> int:
+  """Pictures from one end of an interpolation to the other."""
+  return STEPS.value or (24 if MODE.value == 'video' else 10)
+
+
 def write_grid(model: Any) -> str:
   """Writes the .png; what to print about it."""
-  from vaegan_jax import images, sample
+  from vaegan_jax import images, sample, sheets
 
   size = model.config['data']['image_size']
   scale = SCALE.value or max(1, 64 // size)
   images.check_canvas(size * scale, size * scale)  # of one picture, before the program compiles
   given = dict(labels=LABELS.value, attributes=attributes())
   if MODE.value == 'sample':
-    grid = sample_grid(model, scale, given)
+    layout = dict(seed=SEED.value, columns=COLUMNS.value, scale=scale)
+    grid = sheets.samples(model, N.value, **given, **layout)
   elif MODE.value == 'reconstruct':
     originals, known = sample.pictures_of(model, IMAGES.value, N.value or 32, **given)
     grid = images.reconstruction_grid(originals, model.reconstruct(originals, **known), scale=scale)
+  elif MODE.value == 'inpaint':
+    grid = inpainted(model, scale, given)
   else:
     rows = interpolations(model, given)
     grid = images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=scale)
@@ -116,16 +145,46 @@ def write_grid(model: Any) -> str:
   return f'{OUT.value}: {grid.shape[1]}x{grid.shape[0]} pixels'
 
 
-def sample_grid(model: Any, scale: int, given: dict[str, Any]) -> np.ndarray:
-  """A grid of samples: one column per class or label if there are few, else about square."""
+def inpainted(model: Any, scale: int, given: dict[str, Any]) -> np.ndarray:
+  """A grid of images, with the hole of --mask, and filled after some iterations; named rows."""
+  from vaegan_jax import edit, images, sample
+
+  originals, known = sample.pictures_of(model, IMAGES.value, N.value or 8, **given)
+  hole = read_mask(originals.shape[1])
+  filled = edit.inpaint(model, originals, hole, iterations=FILLED[-1], **known)
+  cut = np.where(hole[..., None], np.uint8(128), originals)
+  rows = np.concatenate([originals, cut, *(filled[i - 1] for i in FILLED)])
+  names = ['original', 'hole', *(f'{i} iteration{"s" * (i > 1)}' for i in FILLED)]
+  return images.captioned(images.grid(rows, len(originals), scale=scale), names)
+
+
+def read_mask(size: int) -> np.ndarray:
+  """bool [size, size]: the white part of --mask, fitted as images of your own are."""
   from vaegan_jax import images
 
-  labels = len(LABELS.value or [])
-  classes = model.about['size'] if model.about['condition'] == 'label' and not labels else 0
-  columns = next((k for k in (classes, labels) if 0 < k <= MOST_COLUMNS), 0)
-  n = N.value or labels or 8 * (columns or 8)
-  columns = COLUMNS.value or columns or max(1, round(n**0.5))
-  return images.grid(model.sample(n, seed=SEED.value, **given), columns, scale=scale)
+  try:
+    mask = images.read_image(MASK.value, 1)
+  except (OSError, ValueError) as e:
+    raise ValueError(f'--mask={MASK.value}: {e}') from e
+  hole = images.fit_image(mask, size)[..., 0] > 127
+  if hole.all() or not hole.any():
+    what = (
+      'is all white: leave something to fill from' if hole.all() else 'has no white: paint a hole'
+    )
+    raise ValueError(f'--mask={MASK.value} {what}')
+  return hole
+
+
+def write_video(model: Any) -> str:
+  """Writes the .gif, a morph there and back; what to print about it."""
+  from vaegan_jax import images, sheets
+
+  rows = interpolations(model, dict(labels=LABELS.value, attributes=attributes()))
+  scale = SCALE.value or max(1, 64 // rows.shape[2])
+  columns = COLUMNS.value or max(1, round(len(rows) ** 0.5))
+  frames = [images.grid(still, columns, scale=scale) for still in rows.swapaxes(0, 1)]
+  sheets.save_gif(OUT.value, frames + frames[-2:0:-1], FRAME)
+  return f'{OUT.value}: {2 * len(frames) - 2} frames of {frames[0].shape[1]}x{frames[0].shape[0]}'
 
 
 def interpolations(model: Any, given: dict[str, Any]) -> np.ndarray:
@@ -147,7 +206,7 @@ def interpolations(model: Any, given: dict[str, Any]) -> np.ndarray:
     first, second = z[0::2], z[1::2]
     c = conditions.rows(model.about, n, **given, seed=SEED.value)
     known = conditions.keyword(model.about, c)
-  return model.interpolate(first, second, steps=STEPS.value, **known)
+  return model.interpolate(first, second, steps=steps(), **known)
 
 
 def write_many(model: Any, out: pathlib.Path) -> str:

@@ -104,7 +104,7 @@ MAY = {
   'functions': {'build', 'checkpoint', 'settings', 'step'},
   'sample': {'build', 'checkpoint', 'conditions', 'dispatch', 'functions', 'settings'},
   'edit': {'sample'},
-  'sheets': {'conditions', 'images', 'sample'},
+  'sheets': {'conditions', 'files', 'images', 'sample'},
   'standalone': set(),
   'handed': {'files'},
   'card': {'sample', 'settings'},

@@ -7,9 +7,10 @@ import sys
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
-from vaegan_jax import checkpoint, conditions, programs, restore, settings
+from vaegan_jax import checkpoint, conditions, files, images, programs, restore, settings
 from vaegan_jax.configs import digits
 
 pytestmark = pytest.mark.slow
@@ -259,3 +260,42 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
   assert done.returncode == 0, done.stderr
   small, large = map(int, done.stdout.split())
   assert large - small < 15_000  # KiB
+
+
+def test_holes_are_filled_and_morphs_move(tmp_path):
+  about = dict(condition='label', names=list('0123456789'), size=10)
+  workdir = saved(tmp_path / 'run', 'cvae', about)
+  mask = np.zeros((32, 48), np.uint8)
+  mask[8:16, 16:32] = 255
+  files.save_png(tmp_path / 'mask.png', mask)
+  said = written(
+    workdir, tmp_path / 'x.png', '--mode=inpaint', f'--mask={tmp_path}/mask.png', '--n=3'
+  )
+  assert 'x.png' in said
+  sheet = images.read_image(tmp_path / 'x.png', 1)[:, -(3 * 66 + 2) :]  # without the rows' names
+  original, cut, *filled = (sheet[i : i + 64, 2:66, 0] for i in range(2, 5 * 66, 66))
+  hole = np.zeros((64, 64), bool)
+  hole[16:32, 16:48] = True  # of the central 32x32 pixels of the mask
+  assert (cut[hole] == 128).all()
+  for picture in (cut, *filled):
+    np.testing.assert_array_equal(picture[~hole], original[~hole])
+  assert all((picture[hole] != 128).any() for picture in filled)
+  said = written(workdir, tmp_path / 'x.gif', '--mode=video', '--n=4', '--steps=3')
+  assert '4 frames of 134x134' in said
+  with Image.open(tmp_path / 'x.gif') as film:
+    assert film.n_frames == 4 and film.info['loop'] == 0
+
+
+@pytest.mark.parametrize(
+  'arguments,words',
+  [
+    (['--mode=video', '--out=x.png'], 'x.png: name a .gif file'),
+    (['--mode=inpaint', '--out=x.png'], '--mode=inpaint needs --mask'),
+    (['--mask=x', '--out=x.png'], 'only --mode=inpaint takes a mask'),
+    (['--mode=reconstruct', '--out=x.npy'], 'x.npy: --mode=reconstruct draws a .png'),
+  ],
+)
+def test_flags_that_contradict_each_other(arguments, words):
+  line = [sys.executable, 'experiments/sample.py', '--workdir=nowhere', *arguments]
+  done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+  assert done.returncode == 2 and words in done.stderr

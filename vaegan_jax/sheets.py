@@ -1,10 +1,12 @@
-"""Sheets: grids of a trained model's samples, with the names of classes over their columns."""
+"""Sheets: grids of a trained model's samples, named by class; and films of such grids."""
 
 from collections.abc import Sequence
+import os
 
 import numpy as np
+from PIL import Image
 
-from vaegan_jax import conditions, images
+from vaegan_jax import conditions, files, images
 from vaegan_jax.conditions import Attributes
 from vaegan_jax.sample import Trained
 
@@ -42,3 +44,15 @@ def samples(
   if len(names) == 1 or (turns and columns in (count, turns)):
     return images.captioned(grid, columns=names[:columns])
   return grid
+
+
+def save_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], milliseconds: int) -> None:
+  """Writes frames uint8 [H, W] or [H, W, 3] as a GIF that repeats for ever, whole or not at all.
+
+  Raises OSError that names the path if it cannot be written.
+  """
+  # No dithering: its noise would flicker from frame to frame.
+  shown = [Image.fromarray(f).quantize(dither=Image.Dither.NONE) for f in frames]
+  with files.replacing(path) as file:
+    rest = dict(append_images=shown[1:], duration=milliseconds, loop=0)
+    shown[0].save(file, 'GIF', save_all=True, **rest)
