@@ -1,4 +1,4 @@
-"""Judges a trained model: prints every metric that applies and saves WORKDIR/evaluation.json.
+"""Judges a trained model: prints a verdict and every metric, and saves WORKDIR/evaluation.json.
 
     python experiments/evaluate.py --workdir=runs/demo
 
@@ -18,15 +18,18 @@ from vaegan_jax import command, files, settings
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
 N = flags.DEFINE_integer(
   'n',
-  5000,
-  'Images to generate and compare, at most the number of held-out images.',
+  None,
+  'Images to generate and compare, at most the number of held-out images: 5000, --fast 500.',
   lower_bound=10,
 )
 SEED = command.define_seed_flag('Seed of the noise.')
 FEATURES = flags.DEFINE_string(
   'features', None, 'efficientnet_lite0, or a file with the weights of the FID Inception.'
 )
-JUDGE_STEPS = flags.DEFINE_integer('judge_steps', 2000, 'Training steps per judge.', lower_bound=1)
+JUDGE_STEPS = flags.DEFINE_integer(
+  'judge_steps', None, 'Training steps per judge: 2000, --fast 300.', lower_bound=1
+)
+FAST = flags.DEFINE_bool('fast', False, 'Fewer images and short judges: for a first look.')
 CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to judge; the newest by default.')
 
 
@@ -39,10 +42,12 @@ def main() -> int:
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   config = settings.from_dict(model.config)
-  judges = judges_for(config, network(FEATURES.value), JUDGE_STEPS.value)
+  judge_steps = JUDGE_STEPS.value or (300 if FAST.value else 2000)
+  judges = judges_for(config, network(FEATURES.value), judge_steps)
   seen = build.dataset(config)
   real = build.held_out(config, seen)
-  result = evaluate.evaluate(model, judges, real, seen, N.value, SEED.value)
+  n = N.value or (500 if FAST.value else 5000)
+  result = evaluate.evaluate(model, judges, real, seen, n, SEED.value)
   print('\n'.join(evaluate.lines(result)))
   path = pathlib.Path(WORKDIR.value) / 'evaluation.json'
   files.write_json(path, result)

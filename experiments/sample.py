@@ -66,7 +66,7 @@ CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest b
 LARGEST_GRID = 10_000  # pictures in a .png
 FILLED = (1, 5, 10)  # iterations of inpainting that are shown
 FRAME = 80  # milliseconds per frame of a video
-REPORT_EVERY = 10  # seconds
+REPORT_EVERY = 5  # seconds
 
 
 def main() -> int:

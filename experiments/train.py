@@ -15,8 +15,9 @@ WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run: checkpoints, sample pictures, curves.'
 )
 DRY_RUN = flags.DEFINE_bool(
-  'dry_run', False, 'Print config, parameters, FLOPs and memory; write nothing.'
+  'dry_run', False, 'Print parameters, FLOPs, memory and time; write nothing.'
 )
+VERBOSE = flags.DEFINE_bool('verbose', False, 'With --dry_run: also the config and all layers.')
 RESUME = flags.DEFINE_enum(
   'resume',
   'newest',
@@ -48,7 +49,7 @@ def main() -> int:
   from vaegan_jax.runs import dry_run, train
 
   if DRY_RUN.value:
-    return dry_run.describe(CONFIG.value)
+    return dry_run.describe(CONFIG.value, verbose=VERBOSE.value)
   if not WORKDIR.value:
     raise ValueError(
       '--workdir is missing: name a folder for checkpoints and pictures, e.g. --workdir=runs/mine'

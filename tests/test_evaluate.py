@@ -81,6 +81,7 @@ def test_real_images_as_samples_reach_what_real_images_reach(digits):
 
 def test_what_collapses_or_mistakes_the_class_is_seen(digits):
   good, collapsed, wrong = judged(digits), judged(digits, collapsed=True), judged(digits, wrong=1)
+  assert 'look alike' in collapsed['verdict'] and 'often wrong' in wrong['verdict']
   assert collapsed['ratio']['diversity_pixels'] < 0.01 and collapsed['samples']['recall'] < 0.1
   assert wrong['samples']['top1'] < 0.1 < 0.8 < good['samples']['top1']
 
@@ -91,6 +92,26 @@ def test_reconstructions_and_latents(digits):
   assert result['reconstructions']['psnr'] < 15 and result['reconstructions']['sharpness'] == 0
   lines = list(evaluate.lines(result))
   assert any('top1' in line for line in lines) and not any('[' in line for line in lines)
+
+
+SAMPLES = dict(recall=0.5, frechet_distance=9.0, top1=0.9)
+
+
+@pytest.mark.parametrize(
+  'samples,ratio,more,words',
+  [
+    ({}, dict(top1=0.95), {}, 'verdict: nothing stands out; Frechet distance 9, real images 3'),
+    ({}, dict(top1=0.5), {}, 'classes are often wrong (top-1 90%, 50% of real)'),
+    ({}, dict(diversity_pixels=0.1), {}, 'samples of a class look alike (diversity 10% of real)'),
+    (dict(recall=0.05), {}, {}, 'much of the data is missing (recall 0.05)'),
+    ({}, dict(sharpness=0.5), {}, 'blurred'),
+    ({}, dict(sharpness=2.0), {}, 'noisy'),
+    ({}, {}, dict(latents=dict(active_units=0)), 'the latents carry nothing'),
+  ],
+)
+def test_the_verdict(samples, ratio, more, words):
+  real = dict(recall=0.7, frechet_distance=3.0)
+  assert words in evaluate.verdict(dict(samples=SAMPLES | samples, real=real, ratio=ratio, **more))
 
 
 def test_a_study_names_what_it_does_not_have():

@@ -119,9 +119,10 @@ MAY = {
   'runs.workdir': {'checkpoint', 'files', 'settings'},
   'runs.pictures': {'build', 'data', 'files', 'images', 'sample', 'settings'},
   'runs.pages': {'files', 'page', 'page.read'},
+  'runs.screen': {'health', 'words'},
   'runs.report': {
     *('build', 'checkpoint', 'data', 'files', 'model', 'programs', 'settings', 'words'),
-    *('runs.pages', 'runs.pictures', 'runs.workdir'),
+    *('page.read', 'runs.pages', 'runs.pictures', 'runs.screen', 'runs.workdir'),
   },
   'runs.fork': {'checkpoint', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
   'runs.memory': {'parallel', 'words'},

@@ -358,6 +358,7 @@ def test_dry_run_tells_the_cost_and_writes_nothing(cache, tmp_path):
     'train',
     '--config=configs/digits.py:vae',
     '--dry_run',
+    '--verbose',
     f'--workdir={tmp_path}/new',
     *SMALL,
   )
@@ -367,6 +368,7 @@ def test_dry_run_tells_the_cost_and_writes_nothing(cache, tmp_path):
     'encoder/',
     'GFLOP per image',
     'memory per device',
+    'time: about 0:0',
     'Nothing was written',
   ):
     assert word in done.stdout.replace('encoder:', 'encoder/'), word

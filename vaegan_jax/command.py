@@ -39,6 +39,8 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
     needs: {name of a required flag: error message if it is missing}.
   """
   interrupts.leave_at_once()
+  # XLA's complaint about slow compilations; runs/screen.py has a line of its own.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   if isinstance(sys.stdout, io.TextIOWrapper):  # a log shows each line at once, and any file name
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
   logging.getLogger('vaegan_jax').setLevel(logging.INFO)  # slow operations report their progress

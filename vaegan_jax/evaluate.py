@@ -4,7 +4,8 @@ The same metrics judge as many real images: the distance between two halves of t
 best that a model can reach.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,11 @@ from vaegan_jax.data import Dataset
 from vaegan_jax.judges import Judges
 from vaegan_jax.sample import Trained
 
+log = logging.getLogger(__name__)
+
 ATTRIBUTE_VECTORS, ATTRIBUTE_SAMPLES = 200, 10  # vectors compared, images of each
+RIGHT, DIVERSE, SHARP = 0.8, 0.5, 0.7  # over real images: less is told by the verdict
+RECALLED = 0.2  # likewise
 
 
 class Compared(NamedTuple):
@@ -35,12 +40,12 @@ class Compared(NamedTuple):
 
 def evaluate(
   model: Trained, judges: Judges, real: Dataset, seen: Dataset, n: int = 1000, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Any]:
   """{group: {figure: float, or list by class}} of a model, with the names of its judges.
 
   Groups: `samples`, `real` (training images judged like samples), `ratio` (samples over real;
   `sharpness` compares gradient energies), and with an encoder `reconstructions` and `latents`;
-  `judges` and `settings` say how.
+  `judges` and `settings` say how, and `verdict` tells it in a line.
 
   Args:
     real: images that the model was not trained on (the training images if there are no others).
@@ -49,6 +54,7 @@ def evaluate(
       class.
     seed: of the noise, and of the choice of real images.
   """
+  log.info('drawing samples and choosing real images')
   compared = images_to_compare(model, real, seen, n, seed)
   about = dict(
     n=len(compared.at),
@@ -65,6 +71,7 @@ def evaluate(
     ('samples', compared.samples, compared.labels),
     ('real', compared.known, compared.known_labels),
   ):
+    log.info('judging %d images: %s', len(images), name)
     result[name] = image_figures(judges, target, images, labels, seed)
   result['ratio'] = ratios(result['samples'], result['real'])
   if compared.labels is not None:
@@ -74,13 +81,14 @@ def evaluate(
     result['attributes'] = attribute_figures(model, judges.attributes, real, at, seed)
   if 'encoder' in model.networks:
     labels = None if real.labels is None else real.labels[compared.at]
+    log.info('judging %d reconstructions', len(compared.at))
     mean, logvar = model.encode(compared.reference, **compared.given)
     again = model.decode(mean, **compared.given)
     result['reconstructions'] = reconstruction_figures(
       judges, target, again, compared.reference, labels
     )
     result['latents'] = latent_figures(mean, logvar)
-  return result
+  return dict(verdict=verdict(result), **result)
 
 
 def images_to_compare(model: Trained, real: Dataset, seen: Dataset, n: int, seed: int) -> Compared:
@@ -227,8 +235,34 @@ def attribute_figures(
   )
 
 
-def lines(result: dict[str, dict[str, Any]]) -> Iterator[str]:
-  """Yields the result as text, one figure per line."""
+def verdict(result: Mapping[str, Mapping[str, Any]]) -> str:
+  """The result in one line: what is wrong with the samples, or that nothing stands out.
+
+  It judges samples in units of real images; which figures there are depends on the data.
+  """
+  samples, ratio = result['samples'], result.get('ratio', {})
+  wrong = []
+  if (top1 := ratio.get('top1', 1.0)) < RIGHT:
+    wrong.append(f'classes are often wrong (top-1 {samples["top1"]:.0%}, {top1:.0%} of real)')
+  diversity = min(ratio.get('diversity_pixels', 1.0), ratio.get('diversity_features', 1.0))
+  if diversity < DIVERSE:
+    wrong.append(f'samples of a class look alike (diversity {diversity:.0%} of real)')
+  elif samples['recall'] < RECALLED * result['real']['recall']:
+    wrong.append(f'much of the data is missing (recall {samples["recall"]:.2g})')
+  if (sharpness := ratio.get('sharpness', 1.0)) < SHARP:
+    wrong.append(f'blurred (sharpness {sharpness:.0%} of real)')
+  elif sharpness > 1 / SHARP:
+    wrong.append(f'noisy (sharpness {sharpness:.0%} of real)')
+  if 'latents' in result and not result['latents']['active_units']:
+    wrong.append('the latents carry nothing')
+  distance, best = samples['frechet_distance'], result['real']['frechet_distance']
+  found = '; '.join(wrong) or 'nothing stands out'
+  return f'verdict: {found}; Frechet distance {distance:.3g}, real images {best:.3g}'
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+  """Yields the result as text: the verdict, then one figure per line."""
+  yield result['verdict']
   yield '; '.join(f'{k} {v}' for k, v in result['settings'].items())
   for role, name in result['judges'].items():
     yield f'judge of {role}: {name}'

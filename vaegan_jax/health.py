@@ -19,7 +19,9 @@ TOLD_APART = 1e-3  # likewise, for a generator that matches features: far ahead 
 HOLD = 100  # steps for which a game must be one-sided; swings of some 20 steps are normal
 VANISHED, VANISHED_STEPS = 1e-2, 500  # a gradient's norm over its median, and for how long
 SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so many logs
-NARROW, ARMED = 0.05, 0.1  # pixel variance of samples over that of real images, within classes
+# Pixel variance of samples over that of real images, within classes. Untrained generators start
+# as low as a collapse, so that is only called once the ratio was over ARMED.
+NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
 WORSE = 2.0  # a loss over its own lowest level
 COLLAPSED_KL, FAR_KL = 0.1, 1e5  # nats
 RECENT = 5  # logs in a mean
@@ -105,12 +107,16 @@ def means(history: Sequence[Terms], name: str) -> list[float]:
 
 
 def trend(history: Sequence[Terms], name: str) -> str:
-  """An arrow: whether a term rises, falls, or neither, between two stretches of RECENT logs."""
-  smooth = means(history, name)
-  if len(smooth) <= RECENT:
+  """An arrow: whether a term rises, falls, or neither, from one stretch of logs to the next.
+
+  A stretch has RECENT logs, or half of all; '' for fewer than four logs.
+  """
+  values = [t[name] for t in history if name in t]
+  count = min(RECENT, len(values) // 2)
+  if count < 2:
     return ''
-  before, now = smooth[-1 - RECENT], smooth[-1]
-  change = (now - before) / (abs(before) + 1e-12)
+  before = statistics.fmean(values[-2 * count : -count])
+  change = (statistics.fmean(values[-count:]) - before) / (abs(before) + 1e-12)
   return '↗' if change > 0.05 else '↘' if change < -0.05 else '→'
 
 
@@ -118,14 +124,22 @@ def trend(history: Sequence[Terms], name: str) -> str:
 
 
 def narrow(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
-  """Samples of one class look alike: the ratio of variances was over ARMED, and fell."""
+  """Samples of one class look alike."""
   ratios = [t['diversity'] for t in history if 'diversity' in t]
-  if not ratios or max(ratios) < ARMED or ratios[-1] >= NARROW:
+  if not ratios or ratios[-1] >= ALIKE:
+    return None
+  if max(ratios) > ARMED and ratios[-1] < NARROW:
+    return State(
+      'bad',
+      f'collapsed: samples vary {ratios[-1]:.1%} as much as real images; start again in another '
+      '--workdir with a smaller --config.optimizer.learning_rate',
+    )
+  if history[-1]['step'] < ALIKE_STEPS:
     return None
   return State(
-    'bad',
-    f'collapsed: samples vary {ratios[-1]:.1%} as much as real images; start again in another '
-    '--workdir with a smaller --config.optimizer.learning_rate, or --init_from an earlier run',
+    'watch',
+    f'samples look alike: they vary {ratios[-1]:.1%} as much as real images; if it stays so, try a '
+    'smaller --config.optimizer.learning_rate',
   )
 
 

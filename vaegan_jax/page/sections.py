@@ -138,6 +138,7 @@ def commands_section(run: Recorded) -> str:
     'Sample': f'vaegan-sample {where} --out=samples.png',
     'Interpolate': f'vaegan-sample {where} --out=interpolations.png --mode=interpolate',
     'Judge': f'vaegan-evaluate {where}',
+    'Hand on': f'vaegan-export {where} --out=model.zip',
     'Renew this page': f'vaegan-report {where}',
   }
   shown = ''.join(f'<h3>{text(k)}</h3><pre>{text(v)}</pre>' for k, v in rows.items())

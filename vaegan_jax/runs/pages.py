@@ -24,6 +24,8 @@ NAME = 'report.html'
 def started(data: str, classes: Sequence[str], parameters: int) -> dict[str, Any]:
   """What started.json says: the command, the data and the machine of a run."""
   command = sys.argv if any(a.startswith('--config') for a in sys.argv) else []
+  if command and command[0].endswith('.py'):
+    command = ['python', *command]
   return dict(
     command=command,
     folder=str(pathlib.Path.cwd()),

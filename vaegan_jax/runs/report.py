@@ -1,6 +1,6 @@
 """What a run leaves behind: lines on the screen, curves, pictures, and checkpoints."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import pathlib
 import time
@@ -13,9 +13,11 @@ import tensorboardX
 
 from vaegan_jax import build, checkpoint, data, files, settings
 from vaegan_jax.model import SEES, losses_of
+from vaegan_jax.page.read import read
 from vaegan_jax.programs import Program
 from vaegan_jax.runs.pages import Pages
 from vaegan_jax.runs.pictures import draw, trained
+from vaegan_jax.runs.screen import Screen, terminal
 from vaegan_jax.runs.workdir import POPULATION, Member
 from vaegan_jax.words import duration
 
@@ -107,6 +109,12 @@ class Report:
     self.stuck: dict[str, None] = {}  # names of members that stand still, in order
     self.files = contextlib.ExitStack()
     self.pages = Pages(run.workdir, [m.workdir for m in run.members])
+    self.screen = Screen(
+      {m.name: (settings.to_dict(m.config), known(m, run.start)) for m in run.members},
+      run.start,
+      run.say,
+      terminal(run.say) if self.first else None,
+    )
 
   def __enter__(self) -> 'Report':
     members = self.run.members if self.first else ()
@@ -121,6 +129,8 @@ class Report:
       )
       for m in members
     ]
+    if self.first:
+      self.files.enter_context(self.screen)
     return self
 
   def __exit__(self, *error: object) -> None:
@@ -146,39 +156,41 @@ class Report:
     config = self.run.config
     last = step == config.steps
     self.saver.poll()
+    self.screen.done(step)
     first_log = step == self.run.start + config.steps_per_dispatch
+    show = step % config.sample_every_steps == 0 or last
+    keep = step % config.save_every_steps == 0 or last or keep
+    resting = []
+    if show or keep:
+      resting = by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
+    drawn = self.draw(step, resting) if show and self.first else [{} for _ in self.run.members]
     if step % config.log_every_steps == 0 or last or first_log:
       every = by_member(programs, [p.runner.take_terms(t) for p, t in zip(programs, terms)])
       skipped = by_member(programs, [p.runner.skipped(s) for p, s in zip(programs, states)])
-      every = [own_terms(m, t) for m, t in zip(self.run.members, every)]
+      every = [own_terms(m, t) | own for m, t, own in zip(self.run.members, every, drawn)]
       if self.first:
         self.log(step, every)
       self.check_progress(step, every, skipped, last)
     elif step == self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch and self.first:
       jax.block_until_ready(terms)
       self.estimate(step)
-    show = step % config.sample_every_steps == 0 or last
-    keep = step % config.save_every_steps == 0 or last or keep
-    if show or keep:
-      resting = by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
-      if keep:
-        self.saver.save(step, resting)
-        if self.first:
-          self.pages.renew()
-      if show and self.first:
-        for member, state, board in zip(self.run.members, resting, self.boards):
-          draw(
-            member.workdir,
-            trained(member.config, self.run.about, state, step),
-            self.run.shown,
-            board,
-          )
+    if keep:
+      self.saver.save(step, resting)
+      if self.first:
+        self.pages.renew()
     if last and self.stuck:
       self.saver.finish()
       raise FloatingPointError(
         f'{", ".join(self.stuck)} stood still, as their gradients were not finite; nothing of that '
         'entered their state, and the other members are done'
       )
+
+  def draw(self, step: int, resting: Sequence) -> list[dict[str, float]]:
+    """Draws the members' pictures; the terms that follow from them, of each member."""
+    return [
+      draw(m.workdir, trained(m.config, self.run.about, state, step), self.run.shown, board)
+      for m, state, board in zip(self.run.members, resting, self.boards)
+    ]
 
   def estimate(self, step: int) -> None:
     """Says how long a long run takes, and what makes it shorter."""
@@ -196,13 +208,8 @@ class Report:
 
   def log(self, step: int, every: Sequence[Mapping[str, float]]) -> None:
     """Prints the members' terms and adds them to the curves."""
-    config, count = self.run.config, len(every)
-    seconds, rate = self.clock.stretch(step, config.batch_size)
-    pace = f'{seconds:.1f} s with compilation'
-    if rate:
-      left = duration((config.steps - step) * config.batch_size / rate)
-      pace = f'{rate * count:.0f} images/s, {left} left'
-    self.run.say('\n'.join(lines(self.run, f'step {step}/{config.steps}  {pace}', every)))
+    _, rate = self.clock.stretch(step, self.run.config.batch_size)
+    self.screen.log(step, every)
     for log, board, terms in zip(self.logs, self.boards, every):
       log.write(files.to_json(dict(step=step, images_per_s=rate, **terms)) + '\n')
       log.flush()
@@ -243,18 +250,9 @@ def own_terms(member: Member, terms: Mapping[str, float]) -> dict[str, float]:
   return {k: v for k, v in terms.items() if k in names or k not in SEES}
 
 
-def lines(run: Run, head: str, every: Sequence[Mapping[str, float]]) -> Iterator[str]:
-  """What the screen shows of a step: one line for a run alone, a table for a population."""
-  if run.alone:
-    yield f'{head}  ' + '  '.join(f'{k} {v:.4g}' for k, v in every[0].items())
-    return
-  yield head
-  losses = [k for k in SEES if any(k in terms for terms in every)]
-  wide = max(len(m.name) for m in run.members)
-  yield ' ' * wide + ''.join(f'{loss:>15s}' for loss in losses)
-  for member, terms in zip(run.members, every):
-    cells = (f'{terms[k]:15.4g}' if k in terms else ' ' * 15 for k in losses)
-    yield f'{member.name:{wide}s}' + ''.join(cells)
+def known(member: Member, start: int) -> list[dict[str, float]]:
+  """What a run that resumes has logged so far."""
+  return read(member.workdir, member.name).history if start and jax.process_index() == 0 else []
 
 
 def write_population(run: Run, step: int, every: Sequence[Mapping[str, float]]) -> None:

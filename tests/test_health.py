@@ -1,0 +1,133 @@
+"""The state of a run in words, by a table of made-up histories."""
+
+import math
+
+import pytest
+
+from vaegan_jax import health, settings
+from vaegan_jax.configs import digits
+
+LOG2 = math.log(2)
+
+
+def config(method, **changes):
+  return settings.to_dict(settings.with_settings(digits.get_config(method), changes))
+
+
+def history(steps=600, every=5, **terms):
+  """Logged terms: numbers, or functions of the step."""
+  return [
+    dict(step=s, **{k: v(s) if callable(v) else v for k, v in terms.items()})
+    for s in range(every, steps + 1, every)
+  ]
+
+
+def game(**changes):
+  """Terms of a VAE/GAN in balance."""
+  return dict(kl=20.0, feature_d=400.0, real=0.6, fake_recon=0.7, fake_prior=0.6) | changes
+
+
+def matching(**changes):
+  """Terms of a CVAE-GAN that trains."""
+  own = dict(kl=7.0, pixel=lambda s: 90 * 0.995**s, match_d=lambda s: 90 * 0.995**s, match_c=50.0)
+  return dict(own, real=0.1, fake_recon=0.1, fake_prior=0.005) | changes
+
+
+WON = dict(real=0.003, fake_recon=0.01, fake_prior=0.01)
+DEAD = dict(real=0.001, fake_recon=0.001, fake_prior=0.001)
+KIND = lambda name: dict(adversarial=name)
+TABLE = [
+  ('vae_gan', {}, game(), 'good', 'balanced (fake 0.65, chance 0.69)'),
+  ('vae_gan', {}, game(**WON), 'bad', 'the discriminator has won: fake 0.01 for 595 steps'),
+  ('vae_gan', {}, game(**WON), 'bad', 'config.gate.on=True'),
+  ('vae_gan', {'gate.on': True}, game(**WON), 'bad', 'optimizer.factor.discriminator=0.3'),
+  ('vae_gan', {}, game(fake_recon=0.05, fake_prior=0.05), 'watch', 'the discriminator leads'),
+  ('vae_gan', {}, game(real=2.0, fake_recon=2.0, fake_prior=2.0), 'bad', 'the generator has won'),
+  # Non-saturating: the generator learns although the fakes are known, if real ones are not.
+  ('vae_gan_nonsaturating', {}, game(**WON), 'bad', 'has won'),
+  ('vae_gan_nonsaturating', {}, game(**WON | dict(real=0.5)), 'watch', 'no sign yet'),
+  ('vae_gan_nonsaturating', KIND('hinge'), game(real=0.8, fake_recon=1.0), 'good', 'chance 1)'),
+  ('vae_gan_nonsaturating', KIND('hinge'), game(**WON), 'bad', 'has won'),
+  (
+    'vae_gan_nonsaturating',
+    KIND('least_squares'),
+    game(real=0.1, fake_recon=0.1, fake_prior=0.1),
+    'good',
+    'balanced (fake 0.1, chance 0.12)',
+  ),
+  ('vae_gan_nonsaturating', KIND('least_squares'), game(**DEAD), 'bad', 'has won'),
+  (
+    'vae_gan_nonsaturating',
+    KIND('wasserstein'),
+    game(real=-3.0, fake_recon=2.0, fake_prior=2.0),
+    'good',
+    'gap of the critic is 1',
+  ),
+  (
+    'vae_gan_nonsaturating',
+    KIND('wasserstein'),
+    game(real=lambda s: -(1.05**s), fake_recon=-1.0, fake_prior=-1.0),
+    'bad',
+    'grows without bound',
+  ),
+  ('vae_gan_nonsaturating', KIND('wasserstein'), game(real=3.0), 'bad', 'prefers fakes'),
+  ('vae_gan_relativistic', {}, game(real=0.0, fake_prior=LOG2), 'good', 'balanced'),
+  ('vae_gan_relativistic', {}, game(real=0.0, fake_prior=0.001), 'bad', 'discriminator.r1=10'),
+  ('vae_gan_relativistic', {}, game(real=0.0, fake_prior=2.0), 'bad', 'the generator has won'),
+  # Feature matching: a discriminator far ahead is no sign by itself.
+  ('cvae_gan', {}, matching(), 'good', 'matching features (fake 0.053, which may be low)'),
+  ('cvae_gan', {}, matching(fake_recon=2e-4, fake_prior=2e-4), 'watch', 'generator.match_d'),
+  ('cvae_gan', {}, matching(match_d=lambda s: 5 + s), 'watch', 'the generator falls behind'),
+  ('cvae_gan', {}, matching(pixel=lambda s: 9 + abs(s - 300)), 'bad', 'reconstructions get worse'),
+  ('fm_cgan', {}, dict(match_d=9.0, match_c=9.0, real=0.1, fake_prior=0.1), 'good', 'holds its'),
+  ('vae', {}, dict(kl=9.0, pixel=lambda s: 90 * 0.99**s), 'good', 'pixel falls'),
+  ('vae', {}, dict(kl=0.001, pixel=30.0), 'bad', 'the latents carry nothing'),
+  ('vae', {}, dict(kl=1e7, pixel=30.0), 'bad', 'the latents left the prior'),
+  ('vae', {}, dict(kl=9.0, pixel=lambda s: math.nan if s > 500 else 30.0), 'bad', 'for 95 steps'),
+  # Collapse shows in no loss.
+  ('cvae_gan', {}, matching(diversity=lambda s: 0.4 if s < 300 else 0.03), 'bad', 'collapsed'),
+  ('cvae_gan', {}, matching(diversity=0.14), 'watch', 'samples look alike'),
+  ('cvae_gan', {}, matching(diversity=0.35), 'good', 'matching'),
+  (
+    'vae_gan',
+    {},
+    game(gradient_generator=lambda s: 5.0 if s < 500 else 0.0),
+    'bad',
+    'the generator gets no gradient',
+  ),
+  (
+    'vae_gan',
+    {},
+    game(gradient_discriminator=lambda s: 900.0 if s == 600 else 5 + s % 3),
+    'watch',
+    "a spike of the discriminator's gradient (900",
+  ),
+]
+
+
+@pytest.mark.parametrize('method,changes,terms,level,words', TABLE)
+def test_state(method, changes, terms, level, words):
+  state = health.state(history(**terms), config(method, **changes))
+  assert state.level == level and words in state.words, state
+
+
+def test_early_swings_are_not_judged():
+  """By step 20 a discriminator may have won, and often has lost again by step 100."""
+  state = health.state(history(steps=60, **game(**WON)), config('vae_gan'))
+  assert state == ('good', 'too early to judge: that takes 100 steps')
+  assert health.state([], config('vae_gan')).level == 'watch'
+  assert health.state(history(steps=20, kl=math.nan), config('vae')).level == 'bad'
+
+
+def test_each_phase_is_judged_by_its_own_table():
+  own = config('vae_dis', steps=600)
+  first, second = own['first']['steps'], dict(kl=5.0, feature_d=9.0)
+  assert 'has won' in health.state(history(steps=first, real=0.001, fake_prior=1e-9), own).words
+  both = history(steps=first, real=0.001, fake_prior=1e-9) + history(**second)[first // 5 :]
+  assert 'feature_d holds its level' in health.state(both, own).words
+
+
+def test_trends():
+  for change, arrow in ((1.01, '↗'), (0.99, '↘'), (1.0, '→')):
+    assert health.trend(history(x=lambda s, k=change: k**s), 'x') == arrow
+  assert health.trend(history(steps=15, x=1.0), 'x') == ''
