@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from vaegan_jax.configs import base
 
 
-def get_config(method: str = 'vae_gan') -> ConfigDict:
+def get_config(argument: str = 'vae_gan') -> ConfigDict:
   """The config of a method on CelebA."""
-  config = base.faces(method)
+  config = base.faces(argument)
   config.data.name, config.data.held_out = 'celeb_a', 'test'
-  return base.finished(base.halved_first_phase(config))
+  return base.finished(base.halved_first_phase(config), argument)

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from vaegan_jax.configs import base
 
 
-def get_config(method: str = 'cvae_gan') -> ConfigDict:
+def get_config(argument: str = 'cvae_gan') -> ConfigDict:
   """The config of a method on the digits."""
-  config = base.get_config(method)
+  config = base.get_config(argument)
   config.steps = 1000
   config.ema_decay = 0.99
   config.data.name, config.data.held_out = 'digits', 'test'
@@ -23,10 +23,12 @@ def get_config(method: str = 'cvae_gan') -> ConfigDict:
   row = config.method.generator
   if 'match_d' in row:  # lambda 3 and 4 suit about 16,000 features; here there are 512 and 256
     row.match_d = row.match_c = 0.02
-  if method == 'cvae':  # lambda 1 = 3 suits 49,152 pixel values; with 256 it leaves z unused
+  # Lambda 1 = 3 suits 49,152 pixel values; with 256 it leaves z unused.
+  if config.method_name == 'cvae':
     config.method.encoder.kl = 0.5
-  if method == 'vae_dis':  # likewise: about 1,000 features here, 16,384 in the paper
+  # Likewise: about 1,000 features here, 16,384 in the paper.
+  if config.method_name == 'vae_dis':
     config.method.encoder.kl = 0.02
     config.first.steps = 150
   config.log_every_steps, config.sample_every_steps, config.save_every_steps = 50, 25, 200
-  return base.finished(config)
+  return base.finished(config, argument)

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from vaegan_jax.configs import base
 
 
-def get_config(method: str = 'cvae_gan') -> ConfigDict:
+def get_config(argument: str = 'cvae_gan') -> ConfigDict:
   """The config of a method on Fashion-MNIST."""
-  config = base.small_grey(method)
+  config = base.small_grey(argument)
   config.data.name = 'fashion_mnist'
-  config.gate.on = method.startswith('vae_gan')  # as in the authors' code
-  return base.finished(base.halved_first_phase(config))
+  config.gate.on = config.method_name.startswith('vae_gan')  # as in the authors' code
+  return base.finished(base.halved_first_phase(config), argument)

@@ -18,12 +18,12 @@ from ml_collections import ConfigDict
 from vaegan_jax.configs import base
 
 
-def get_config(method: str = 'vae_gan_relativistic') -> ConfigDict:
+def get_config(argument: str = 'vae_gan_relativistic') -> ConfigDict:
   """The config of a method on a folder of images."""
-  config = base.get_config(method)
+  config = base.get_config(argument)
   config.data.name = 'folder'
   config.data.split, config.data.held_out = 'nine_tenths', 'tenth'
   config.data.image_size, config.data.channels = 64, 3
   config.data.flip = True
   config.network.latent_size = 128
-  return base.finished(base.halved_first_phase(config))
+  return base.finished(base.halved_first_phase(config), argument)

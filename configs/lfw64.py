@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from vaegan_jax.configs import base
 
 
-def get_config(method: str = 'vae_gan') -> ConfigDict:
+def get_config(argument: str = 'vae_gan') -> ConfigDict:
   """The config of a method on LFW."""
-  config = base.faces(method)
+  config = base.faces(argument)
   # No official split exists. Images are sorted by person, so few people are in both parts.
   config.data.name, config.data.split, config.data.held_out = 'lfw64', 'train[:90%]', 'train[90%:]'
-  return base.finished(base.halved_first_phase(config))
+  return base.finished(base.halved_first_phase(config), argument)

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from vaegan_jax.configs import base
 
 
-def get_config(method: str = 'cvae_gan') -> ConfigDict:
+def get_config(argument: str = 'cvae_gan') -> ConfigDict:
   """The config of a method on MNIST."""
-  config = base.small_grey(method)
+  config = base.small_grey(argument)
   config.data.name = 'mnist'
-  return base.finished(base.halved_first_phase(config))
+  return base.finished(base.halved_first_phase(config), argument)

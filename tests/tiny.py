@@ -21,13 +21,16 @@ class Net(nn.Module):
   outputs: Any
   axis_name: str | None = None
   conditional: bool = True
+  norm: bool = True
 
   @nn.compact
   def __call__(self, x, c=None, *, train):
     h = x.reshape(len(x), -1)
     h = h if c is None or not self.conditional else jnp.concatenate([h, c], 1)
     h = nn.Dense(8, use_bias=False, name='first')(h)
-    f = nn.tanh(nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name, name='norm')(h))
+    if self.norm:
+      h = nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name, name='norm')(h)
+    f = nn.tanh(h)
     return f, [nn.Dense(n, name=f'out{i}')(f) for i, n in enumerate(self.outputs)]
 
 

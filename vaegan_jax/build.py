@@ -137,6 +137,8 @@ def model(config: ConfigDict, size: int, table: settings.Table, also: Iterable[s
     match_c_decay=config.match_c_decay,
     lecam_decay=config.lecam_decay,
     critic_augment=critic_augment_of(config),
+    reconstruct_every=config.every.reconstruct,
+    penalise_every=config.every.penalise,
     axis_name=AXIS if config.parallel == 'pmap' else None,
   )
 

@@ -74,6 +74,8 @@ BOUNDS: dict[str, OneOf | Range] = {
   'steps': COUNT,
   'batch_size': POSITIVE,
   'accumulate': POSITIVE,
+  'every.reconstruct': POSITIVE,
+  'every.penalise': POSITIVE,
   'steps_per_dispatch': POSITIVE,
   'parallel': OneOf(tuple(PARALLEL)),
   'dtype': OneOf(('float32', 'bfloat16')),
@@ -191,6 +193,18 @@ def check_division(config: ConfigDict) -> None:
     raise ValueError(
       f'--config.batch_size={config.batch_size} is not a multiple of the {count} devices'
       + (f' times --config.accumulate={parts}' if parts > 1 else '')
+    )
+  for name, every in config.every.items():
+    if config.batch_size % (every * parts * count):
+      raise ValueError(
+        f'--config.every.{name}={every}: a device takes {config.batch_size / parts / count:g} '
+        f'images at a time, not a multiple of {every}: set another batch_size or every.{name}'
+      )
+  if config.every.reconstruct > 1 and 'joint' in config.normalise.values():
+    raise ValueError(
+      f'--config.every.reconstruct={config.every.reconstruct} makes fewer reconstructions than '
+      'prior samples, which cannot be normalised as one batch: set --config.normalise.makers '
+      'and --config.normalise.critics to apart'
     )
   values = dict(fields(config))
   for path in ('steps', 'first.steps', 'log_every_steps', 'sample_every_steps', 'save_every_steps'):

@@ -104,7 +104,9 @@ def shown(augment: CriticAugment, images: Mapping, aids: Mapping) -> dict[str, t
     aids: `draws` [B, DRAWS], and `augment_strength` if the strength adapts.
   """
   strength = aids['augment_strength'] if augment.adaptive else augment.strength
-  return {k: (augmented(x, aids['draws'], strength), c) for k, (x, c) in images.items()}
+  draws = aids['draws']
+  own = {k: draws[:: len(draws) // len(x)] for k, (x, _) in images.items()}
+  return {k: (augmented(x, own[k], strength), c) for k, (x, c) in images.items()}
 
 
 def lecam(averages: Mapping, real: jax.Array, fakes: Sequence[jax.Array]) -> jax.Array:
@@ -127,12 +129,15 @@ def sign_real(
   border at all, only pairs: `paired` takes the sign of D(x) minus the logit of its own fake.
 
   Args:
-    real: logits [B] of real images; fakes: logits [B] of each group of fakes, groups weigh alike.
+    real: logits [B] of real images; fakes: logits of each group of fakes, [B] or (of every n-th
+      image) [B / n]; groups weigh alike.
   """
-  if not paired:
-    fakes = [logits.mean() for logits in fakes]
-    fakes = fakes if axis_name is None else lax.pmean(fakes, axis_name)
-  return jnp.stack([jnp.sign(real - fake).mean() for fake in fakes]).mean()
+  if paired:
+    pairs = [(real[:: len(real) // len(fake)], fake) for fake in fakes]
+  else:
+    means = [logits.mean() for logits in fakes]
+    pairs = [(real, m if axis_name is None else lax.pmean(m, axis_name)) for m in means]
+  return jnp.stack([jnp.sign(real - fake).mean() for real, fake in pairs]).mean()
 
 
 def init(names: Iterable[str], augment: CriticAugment | None) -> dict[str, jax.Array]:

@@ -78,7 +78,22 @@ class Model(NamedTuple):
   match_c_decay: float = 0.9  # of the moving averages of f_C's class centres
   lecam_decay: float = 0.99  # of the moving averages of D's mean logits
   critic_augment: critic_aids.CriticAugment | None = None  # of the discriminator's images
+  reconstruct_every: int = 1  # n: x_f shows every n-th image of a batch
+  penalise_every: int = 1  # n: r1 and r2 see every n-th image
   axis_name: str | None = None  # under pmap
+
+  def reconstructed(self, a: jax.Array | None) -> jax.Array | None:
+    """Of an array [B, ...], the rows of the real images that x_f shows."""
+    return every(self.reconstruct_every, a)
+
+  def penalised(self, a: jax.Array | None) -> jax.Array | None:
+    """Of an array [B, ...], the rows of the images that r1 or r2 sees."""
+    return every(self.penalise_every, a)
+
+
+def every(n: int, a: jax.Array | None) -> jax.Array | None:
+  """Every n-th row of an array. A batch sharded over devices stays in place."""
+  return a if a is None or n == 1 else a[::n]
 
 
 def losses_of(*tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
@@ -158,16 +173,19 @@ def make(model: Model, params: Mapping, stats: Mapping, x: jax.Array, c: jax.Arr
          noise: Mapping) -> tuple[dict, dict, dict]:
   """Images {'f': x_f, 'p': x_p} [B, H, W, C], {'kl': [B]}, and the makers' statistics.
 
+  With model.reconstruct_every = n, 'f' and 'kl' have B / n rows.
+
   Args:
     noise: dict with `posterior` [B, Z], `prior` [B, Z] ~ N(0, I), and `c_p` like c.
   """
   terms, moved, groups = {}, {}, {}
   images = {k for network in CRITICS + ('generator',) for k in seen_by(network, model.losses)}
   if 'encoder' in networks_of(model.losses):
+    x, c, normal = map(model.reconstructed, (x, c, noise['posterior']))
     ((mean, logvar),), moved['encoder'] = passes(model, 'encoder', params, stats, [(x, c)], True)
     terms['kl'] = losses.gaussian_kl(mean, logvar)                           # L_prior, L_KL
     clipped = jnp.clip(logvar, *losses.LOGVAR_RANGE)
-    groups['f'] = (mean + jnp.exp(clipped / 2) * noise['posterior'], c)      # z ~ q(z|x, c)
+    groups['f'] = (mean + jnp.exp(clipped / 2) * normal, c)                  # z ~ q(z|x, c)
   groups['p'] = (noise['prior'], noise['c_p'])                               # z_p, c_p
   groups = {k: groups[k] for k in 'fp' if k in images}
   decoded = []
@@ -190,7 +208,9 @@ def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: ja
     fakes: {'f': x_f, 'p': x_p}, as far as the method has them.
     aids: what critic_aids.py keeps, and `draws` [B, critic_aids.DRAWS] if the model augments.
   """
-  images = dict(r=(x, c), **{k: (image, c_p if k == 'p' else c) for k, image in fakes.items()})
+  thin, some = model.reconstructed, model.penalised
+  conditions = dict(f=thin(c), p=c_p)
+  images = dict(r=(x, c), **{k: (image, conditions[k]) for k, image in fakes.items()})
   shown = images
   if model.critic_augment:
     shown = critic_aids.shown(model.critic_augment, images, aids)
@@ -219,27 +239,29 @@ def judge(model: Model, params: Mapping, stats: Mapping, centres: Mapping, x: ja
   rivals = [logits[k] for k in played(model.losses)]
 
   def compared(k):
-    return (logits['r'], logits[k]) if model.adversarial in PAIRED else (logits[k],)
+    real = thin(logits['r']) if k == 'f' else logits['r']
+    return (real, logits[k]) if model.adversarial in PAIRED else (logits[k],)
 
   terms = dict(
-      pixel=lambda: losses.gaussian_nll(fakes['f'], x),                      # L_llike^pixel, L_G
+      pixel=lambda: losses.gaussian_nll(fakes['f'], thin(x)),                # L_llike^pixel, L_G
       real=lambda: on_real(logits['r']),                                     # L_D, -L_GAN: log D(x)
       fake_recon=lambda: on_fake(*compared('f')),                            # log(1 - D(x_f))
       fake_prior=lambda: on_fake(*compared('p')),                            # log(1 - D(x_p))
       fool_recon=lambda: fool(*compared('f')),
       fool_prior=lambda: fool(*compared('p')),                               # L'_GD
-      r1=lambda: losses.r1(critic_alone(model, params, stats, c), shown['r'][0]),
-      r2=lambda: losses.r2(critic_alone(model, params, stats, c_p), shown['p'][0]),
+      r1=lambda: losses.r1(critic_alone(model, params, stats, some(c)), some(shown['r'][0])),
+      r2=lambda: losses.r2(
+          critic_alone(model, params, stats, some(c_p)), some(shown['p'][0])),
       lecam=lambda: critic_aids.lecam(aids, logits['r'], rivals),
       feature_d=lambda: losses.gaussian_nll(                                 # L_llike^Dis_l, L_G
-          feature['f'], target(feature['r'])),
+          feature['f'], target(thin(feature['r']))),
       match_d=lambda: matched(                                               # L_GD
           'match_d', feature, everyone, everyone, model.match_d_decay),
       classify=lambda: model.class_loss(class_logits['r'], c),               # L_C
-      classify_recon=lambda: model.class_loss(class_logits['f'], c),
+      classify_recon=lambda: model.class_loss(class_logits['f'], thin(c)),
       classify_prior=lambda: model.class_loss(class_logits['p'], c_p),       # L'_GC
       feature_c=lambda: losses.gaussian_nll(                                 # L_G
-          class_feature['f'], target(class_feature['r'])),
+          class_feature['f'], target(thin(class_feature['r']))),
       match_c=lambda: matched('match_c', class_feature, c, c_p, model.match_c_decay))   # L_GC
   terms = {name: terms[name]() for name in model.losses if name in terms}
   notes = {f'logit_{k}': v.mean() for k, v in logits.items()}

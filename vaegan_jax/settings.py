@@ -33,6 +33,8 @@ MAY_CHANGE = (
 # Fields that older configs lack, and the value that reproduces what those runs did.
 ADDED = {
   'accumulate': 1,
+  'every.reconstruct': 1,
+  'every.penalise': 1,
   'data.augment': 'none',
   'balance.mode': 'off',
   'balance.decay': 0.99,
