@@ -14,7 +14,7 @@ from PIL import Image
 import pytest
 
 from tests import files
-from vaegan_jax import build, checks, command, configs, methods, programs, settings
+from vaegan_jax import bounds, build, checks, command, configs, methods, programs, settings
 from vaegan_jax.configs import base
 from vaegan_jax.configs import digits as digits_config
 from vaegan_jax.configs import folder as folder_config
@@ -526,4 +526,4 @@ def test_base_config_names_only_fields_that_are_checked_or_free():
     'gate.on',
   }
   for path, _ in settings.fields(base.get_config('cvae_gan')):
-    assert path in checks.BOUNDS or path in free or path.startswith('method.'), path
+    assert path in bounds.BOUNDS or path in free or path.startswith('method.'), path

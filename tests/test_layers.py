@@ -87,9 +87,10 @@ MAY = {
   },
   # From a config to objects.
   'settings': {'words'},
+  'bounds': {'augment', 'model', 'networks', 'optim', 'parallel', 'step', 'words'},
   'checks': {
-    *('augment', 'critic_aids', 'methods', 'model', 'networks', 'optim', 'parallel'),
-    *('settings', 'step', 'words'),
+    *('bounds', 'critic_aids', 'methods', 'model', 'networks', 'optim', 'parallel', 'settings'),
+    'words',
   },
   'build': {
     *('augment', 'balance', 'checks', 'critic_aids', 'data', 'losses', 'model', 'networks'),
@@ -109,7 +110,7 @@ MAY = {
   'handed': {'files'},
   'card': {'sample', 'settings'},
   'export': {
-    *('build', 'checks', 'dispatch', 'functions', 'handed', 'model', 'networks', 'parallel'),
+    *('bounds', 'build', 'dispatch', 'functions', 'handed', 'model', 'networks', 'parallel'),
     *('sample', 'settings'),
   },
   'judges': {'build', 'features.classifier'},

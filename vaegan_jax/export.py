@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 import vaegan_jax
-from vaegan_jax import build, checks, dispatch, functions, handed, parallel, settings
+from vaegan_jax import bounds, build, dispatch, functions, handed, parallel, settings
 from vaegan_jax.model import MAKERS
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.sample import Trained
@@ -154,7 +154,7 @@ def check_networks(config: Any, network: str) -> None:
     'network.latent_size',
     'network.encoder_units',
   ):
-    if complaint := checks.BOUNDS[path].complaint(known[path]):
+    if complaint := bounds.BOUNDS[path].complaint(known[path]):
       raise ValueError(f'config.{path}={known[path]}: {complaint}')
 
 

@@ -34,7 +34,7 @@ if __name__ == '__main__':
 import jax
 import numpy as np
 
-from vaegan_jax import checks, toy
+from vaegan_jax import bounds, toy
 from vaegan_jax.experiments.figures import toy_picture
 from vaegan_jax.settings import TYPES
 
@@ -55,18 +55,18 @@ COUNT = 4000  # points measured, per seed
 COLUMNS = (0, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000)
 JUDGED_AT, LARGEST_ERROR = 200_000, 0.05  # iterations; radius error
 
-LENGTH = checks.Range(least=1e-6, most=1e6)
+LENGTH = bounds.Range(least=1e-6, most=1e6)
 BOUNDS = dict(
   radius=LENGTH,
-  width=checks.Range(least=0, most=1),
+  width=bounds.Range(least=0, most=1),
   generator_unit=LENGTH,
   discriminator_unit=LENGTH,
-  latent_size=checks.BOUNDS['network.latent_size'],
-  batch_size=checks.Range(least=1, most=1e6),
-  learning_rate=checks.RATE,
-  decay=checks.DECAY,
+  latent_size=bounds.BOUNDS['network.latent_size'],
+  batch_size=bounds.Range(least=1, most=1e6),
+  learning_rate=bounds.RATE,
+  decay=bounds.DECAY,
   bound=LENGTH,
-  match_decay=checks.DECAY,
+  match_decay=bounds.DECAY,
 )
 
 Result = dict[str, Any]  # the content of the JSON file

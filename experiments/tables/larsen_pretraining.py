@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaegan_jax import checks
+from vaegan_jax import bounds
 from vaegan_jax.step import as_float
 
 WORKDIR = flags.DEFINE_string(
@@ -43,7 +43,7 @@ class Labelled(NamedTuple):
 
 
 def main() -> int:
-  if complaint := checks.RATE.complaint(RATE.value):
+  if complaint := bounds.RATE.complaint(RATE.value):
     raise ValueError(f'--learning_rate={RATE.value}: {complaint}')
   from vaegan_jax import build, sample
   from vaegan_jax.networks import layers
