@@ -87,7 +87,8 @@ def test_every_fourth_image_is_penalised():
 @pytest.mark.parametrize(
   'change, words',
   [
-    ({'every.reconstruct': 3}, 'every.reconstruct=3: a device takes'),
+    ({'every.reconstruct': 3}, 'every.reconstruct=3 does not divide the 64 images'),
+    ({'every.penalise': 16, 'parallel': 'pmap'}, 'does not divide the 8 .* parallel=mesh'),
     ({'every.penalise': 0}, 'every.penalise=0: use more than 0'),
     ({'normalise.makers': 'joint'}, 'cannot be normalised as one batch'),
   ],

@@ -92,11 +92,15 @@ def check_division(config: ConfigDict) -> None:
       f'--config.batch_size={config.batch_size} is not a multiple of the {count} devices'
       + (f' times --config.accumulate={parts}' if parts > 1 else '')
     )
+  apart = count if config.parallel == 'pmap' else 1  # a mesh divides what is left by itself
   for name, every in config.every.items():
-    if config.batch_size % (every * parts * count):
+    if config.batch_size % (every * parts * apart):
       raise ValueError(
-        f'--config.every.{name}={every}: a device takes {config.batch_size / parts / count:g} '
-        f'images at a time, not a multiple of {every}: set another batch_size or every.{name}'
+        f'--config.every.{name}={every} does not divide the {config.batch_size // parts // apart} '
+        'images that are taken at a time: set another batch_size'
+        + (', accumulate' if parts > 1 else '')
+        + (', parallel=mesh' if apart > 1 else '')
+        + f' or every.{name}'
       )
   if config.every.reconstruct > 1 and 'joint' in config.normalise.values():
     raise ValueError(
