@@ -74,6 +74,17 @@ def test_a_population_is_its_members(tmp_path):
   assert [run.name for run in runs([tmp_path / 'sweep'])] == ['seed_0', 'seed_1']
 
 
+def test_the_table_of_runs_shows_where_they_differ(tmp_path):
+  folders = [
+    make_run(tmp_path / 'a'),
+    make_run(tmp_path / 'b', steps=200, **{'optimizer.learning_rate': 0.5}),
+  ]
+  text = page.write(folders, tmp_path / 'x.html').read_text()
+  heads = text.split('<thead>')[1].split('</thead>')[0]
+  assert '<th>optimizer.learning_rate</th>' in heads and '<th>steps</th>' not in heads
+  assert '<td>0.5</td>' in text
+
+
 def test_what_is_not_finite_or_half_written(tmp_path):
   (run,) = runs([make_run(tmp_path / 'run')])
   assert [row['step'] for row in run.history][:5] == [5, 10, 15, 20, 25] and len(run.history) == 60

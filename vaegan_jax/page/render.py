@@ -102,8 +102,12 @@ def folded(run: Recorded) -> str:
 def members_table(recorded: Sequence[Recorded]) -> str:
   """One row per run: the fields in which they differ, their state, and their last terms."""
   flat = [dict(fields(r.config)) for r in recorded]
-  names = dict.fromkeys(k for own in flat for k in own)
-  varied = [k for k in names if len({json.dumps(own.get(k)) for own in flat}) > 1]
+  shared = [k for k in flat[0] if all(k in own for own in flat)]  # older runs lack some fields
+  varied = [
+    k
+    for k in shared
+    if k != 'steps' and not k.endswith('_every_steps') and any(own[k] != flat[0][k] for own in flat)
+  ]
   if 'method_name' in varied:  # its name says what its table is
     varied = [k for k in varied if not k.startswith(('method.', 'first.method.'))]
   terms = list(
