@@ -59,7 +59,7 @@ def get_config(argument: str) -> ConfigDict:
       ),
       data=data_defaults(conditional),
       network=dict(
-        name='bao' if conditional else 'larsen',  # bao, larsen, or residual
+        name='bao' if conditional else 'larsen',  # bao, larsen, residual, or a module of your own
         latent_size=64,  # Z
         width=1.0,  # factor on the published numbers of channels and units
         encoder_units=2048,  # larsen: of the encoder's full layer; paper 2048, code 1024

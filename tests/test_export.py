@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
+from tests.files import write
 from tests.tiny import run_of
 import vaegan_jax
-from vaegan_jax import card, edit, export, files, handed, sheets
+from vaegan_jax import build, card, checks, edit, export, files, handed, sheets
+from vaegan_jax.configs import digits
+from vaegan_jax.settings import with_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 FACES = dict(
@@ -246,6 +249,38 @@ def test_zips_from_strangers(home, tmp_path, changes, words):
     vaegan_jax.load(path)
   assert str(path) in str(error.value) and '\n' not in str(error.value)
   assert 'antigravity' not in sys.modules
+
+
+@pytest.mark.slow
+def test_networks_of_your_own(tmp_path, monkeypatch):
+  """By the name of a module on sys.path; a zip's module is imported only if the caller names it."""
+  folder = tmp_path / 'mine'
+  modules = {
+    'my_vae.py': 'from vaegan_jax.networks.larsen import Encoder, Generator',
+    'my_bare.py': 'class Encoder:\n  pass',
+    'my_wrong.py': 'import nowhere_at_all',
+  }
+  write(folder, modules)
+  settings = {'network.name': 'my_vae'}
+  plain = dict(condition='none', names=[], size=0)
+  with pytest.raises(ValueError, match='my_vae: use one of bao, larsen.* PYTHONPATH=FOLDER'):
+    checks.check(with_settings(digits.get_config('vae'), settings))
+  monkeypatch.syspath_prepend(folder)
+  model = vaegan_jax.restore(run_of(tmp_path / 'run', 'vae', plain, **settings))
+  export.save(model, tmp_path / 'model.zip')
+  sys.modules.pop('my_vae')
+  with pytest.raises(ValueError, match="give network='my_vae'"):
+    vaegan_jax.load(tmp_path / 'model.zip')
+  assert 'my_vae' not in sys.modules
+  loaded = vaegan_jax.load(tmp_path / 'model.zip', network='my_vae')
+  np.testing.assert_array_equal(loaded.sample(3), model.sample(3))
+  for name, method, words in (
+    ('my_vae', 'vae_gan', 'my_vae has no discriminator, which vae_gan needs: write a class Discr'),
+    ('my_bare', 'vae', 'Encoder must take the fields image_size, channels, width, dtype'),
+    ('my_wrong', 'vae', 'importing it failed: ModuleNotFoundError: No module named .nowhere_at'),
+  ):
+    with pytest.raises(ValueError, match=words):
+      build.check(with_settings(digits.get_config(method), {'network.name': name}))
 
 
 def test_a_zip_that_cannot_be_written(tmp_path):

@@ -3,9 +3,8 @@
 import math
 from typing import Any, NamedTuple
 
-from vaegan_jax import augment, optim
+from vaegan_jax import augment, networks, optim
 from vaegan_jax.model import ADVERSARIAL, CRITICS, MAKERS
-from vaegan_jax.networks import NETWORKS
 from vaegan_jax.parallel import PARALLEL
 from vaegan_jax.step import PRIOR_CONDITIONS
 from vaegan_jax.words import closest
@@ -54,7 +53,7 @@ RATE, WEIGHT = Range(least=1e-12, most=10), Range(least=1e-12, most=1e6, or_zero
 OPPOSED = Range(least=-1e6, most=-1e-12, or_zero=True)
 COUNT = Range(above=0, below=2**31)
 POSITIVE, NOT_NEGATIVE, DECAY = Range(above=0), Range(least=0), Range(least=0, below=1)
-BOUNDS: dict[str, OneOf | Range] = {
+BOUNDS: dict[str, OneOf | Range | networks.Name] = {
   'seed': Range(least=0, below=2**32),
   'steps': COUNT,
   'batch_size': POSITIVE,
@@ -70,7 +69,7 @@ BOUNDS: dict[str, OneOf | Range] = {
   'data.channels': OneOf((1, 3)),
   'data.condition': OneOf(('none', 'label', 'attributes')),
   'data.augment': OneOf(tuple(augment.AUGMENTATIONS)),
-  'network.name': OneOf(tuple(NETWORKS)),
+  'network.name': networks.Name(),
   'network.latent_size': Range(above=0, most=65536),
   'network.width': Range(least=0.01, most=64),
   'network.encoder_units': Range(above=0, most=1e6),

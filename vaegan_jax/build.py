@@ -13,7 +13,7 @@ from vaegan_jax import augment, checks, data, losses, optim, settings
 from vaegan_jax.balance import Balance
 from vaegan_jax.critic_aids import CriticAugment
 from vaegan_jax.model import ADVERSARIAL, MAKERS, Model, losses_of, networks_of
-from vaegan_jax.networks import NETWORKS
+from vaegan_jax.networks import NETWORKS, module
 from vaegan_jax.parallel import AXIS, free_bytes
 from vaegan_jax.step import PRIOR_CONDITIONS, Draws, init_state, train_step
 from vaegan_jax.words import size_in_words
@@ -93,9 +93,8 @@ def about(config: ConfigDict, dataset: data.Dataset) -> dict[str, Any]:
 
 
 def networks(config: ConfigDict, names: Iterable[str]) -> dict[str, Any]:
-  """{name: flax module} of the networks `names`."""
+  """{name: flax module} of the networks `names`; ValueError for what their module lacks."""
   n, d = config.network, config.data
-  module = NETWORKS[n.name]
   shared = dict(
     image_size=d.image_size,
     channels=d.channels,
@@ -107,14 +106,20 @@ def networks(config: ConfigDict, names: Iterable[str]) -> dict[str, Any]:
   extra = dict(encoder=dict(latent_size=n.latent_size), discriminator=dict(conditional=conditional))
   if n.name == 'larsen':
     extra['encoder']['units'] = n.encoder_units
-  made = {}
+  home, made = module(n.name), {}
   for name in names:
-    if not hasattr(module, name.capitalize()):
+    kind, arguments = name.capitalize(), {**shared, **extra.get(name, {})}
+    if not hasattr(home, kind):
+      what = 'use --config.network.name=bao' if n.name in NETWORKS else f'write a class {kind}'
       raise ValueError(
-        f'--config.network.name={n.name} has no {name}, which {config.method_name} '
-        'needs: use --config.network.name=bao'
+        f'--config.network.name={n.name} has no {name}, which {config.method_name} needs: {what}'
       )
-    made[name] = getattr(module, name.capitalize())(**shared, **extra.get(name, {}))
+    try:
+      made[name] = getattr(home, kind)(**arguments)
+    except TypeError as e:
+      raise ValueError(
+        f'--config.network.name={n.name}: {kind} must take the fields {", ".join(arguments)}: {e}'
+      ) from e
   return made
 
 
