@@ -1,15 +1,18 @@
 """config.every: work that a step does for every n-th image of its batch alone."""
 
+import functools
+
 import jax
 import numpy as np
+import optax
 import pytest
 
 from tests import tiny
-from vaegan_jax import checks, methods
+from vaegan_jax import checks, methods, parallel
 from vaegan_jax.configs import digits
 from vaegan_jax.model import Model, judge, losses_of, make, networks_of
 from vaegan_jax.routing import Inputs, gradients
-from vaegan_jax.step import draw
+from vaegan_jax.step import draw, train_step
 
 TABLE = methods.CVAE_GAN_RELATIVISTIC
 
@@ -82,6 +85,25 @@ def test_every_fourth_image_is_penalised():
 
   for thin, whole in zip(penalties(model_of(table, penalise_every=4)), penalties(model_of(table))):
     close(thin, whole[::4])
+
+
+@functools.cache
+def after_a_step(mode, devices):
+  """(terms, parameters) after a step on 8 images."""
+  axis = parallel.AXIS if mode == 'pmap' else None
+  model = model_of(TABLE, reconstruct_every=4, penalise_every=4, axis_name=axis)
+  step = train_step(model, TABLE, dict.fromkeys(TABLE, optax.sgd(0.1)), tiny.draws(True))
+  on = parallel.PARALLEL[mode](step, jax.devices()[:devices])
+  state = on.put_state(jax.device_put(tiny.state(model_of(TABLE), TABLE, True), on.at_rest))
+  state, terms = on.step(state, on.put_batch(tiny.batch(True, count=8)), jax.random.key(7))
+  return on.take_terms(terms), jax.device_get(on.take_state(state).params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mode, devices', [('mesh', 8), ('pmap', 2)])
+def test_any_number_of_devices_takes_the_same_images(mode, devices):
+  """Each device of a mesh of 8 has one image, two of which are reconstructed."""
+  close(after_a_step(mode, devices), after_a_step('mesh', 1))
 
 
 @pytest.mark.parametrize(
