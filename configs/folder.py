@@ -3,7 +3,8 @@
     python experiments/train.py --config=configs/folder.py:vae_gan_relativistic \\
         --config.data.path=FOLDER_OR_ZIP --workdir=runs/mine
 
-With classes or attributes take cvae_gan_relativistic. Both suit one or two CPU cores; on Linux,
+With classes or attributes take cvae_gan_relativistic. Both suit one or two CPU cores; append
+,medium or ,large for a GPU or TPU (see base.SIZES). On Linux,
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the command makes steps about 9 % faster. The published
 methods work too, with weights to set.
 
