@@ -21,14 +21,20 @@ CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to export; the newes
 LICENCE = flags.DEFINE_string(
   'licence', '', 'Licence of the model, for its card, such as cc-by-4.0; empty: not stated.'
 )
+TO_HUB = flags.DEFINE_string(
+  'to_hub', '', 'USER/NAME: also upload it to the Hugging Face Hub; a new repository is private.'
+)
 
 
 def main() -> int:
   out = pathlib.Path(OUT.value)
   if out.suffix != '.zip' or out.is_dir() or not out.absolute().parent.is_dir():
     raise ValueError(f'--out={OUT.value}: name a .zip file in a folder that exists')
-  from vaegan_jax import card, export, sample
+  from vaegan_jax import card, export, hub, sample
 
+  if TO_HUB.value:
+    hub.repository(TO_HUB.value)
+    hub.client()
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   workdir = pathlib.Path(WORKDIR.value)
@@ -42,6 +48,9 @@ def main() -> int:
   )
   export.save(model, out, card=said, pictures=pictures)
   print(f'{out}: {", ".join(model.networks)} of step {model.step}, {out.stat().st_size:,} bytes')
+  if TO_HUB.value:
+    beside = {'README.md': said.encode(), **pictures}
+    print(f'uploaded to {hub.upload(out, TO_HUB.value, beside)}')
   return 0
 
 

@@ -108,9 +108,10 @@ MAY = {
   'sheets': {'conditions', 'files', 'images', 'sample'},
   'standalone': set(),
   'handed': {'files'},
+  'hub': set(),
   'card': {'sample', 'settings'},
   'export': {
-    *('bounds', 'build', 'dispatch', 'functions', 'handed', 'model', 'networks', 'parallel'),
+    *('bounds', 'build', 'dispatch', 'functions', 'handed', 'hub', 'model', 'networks', 'parallel'),
     *('sample', 'settings'),
   },
   'judges': {'build', 'features.classifier'},

@@ -262,7 +262,8 @@ def verdict(result: Mapping[str, Mapping[str, Any]]) -> str:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
   """Yields the result as text: the verdict, then one figure per line."""
-  yield result['verdict']
+  if 'verdict' in result:  # evaluations of older versions have none
+    yield result['verdict']
   yield '; '.join(f'{k} {v}' for k, v in result['settings'].items())
   for role, name in result['judges'].items():
     yield f'judge of {role}: {name}'

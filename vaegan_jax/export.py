@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 import vaegan_jax
-from vaegan_jax import bounds, build, dispatch, functions, handed, parallel, settings
+from vaegan_jax import bounds, build, dispatch, functions, handed, hub, parallel, settings
 from vaegan_jax.model import MAKERS
 from vaegan_jax.networks import NETWORKS
 from vaegan_jax.sample import Trained
@@ -112,7 +112,7 @@ def load(source: str | os.PathLike[str], *, network: str = '') -> Trained:
   unpickled, evaluated, imported or unpacked to the disk, and its checksums are verified.
 
   Args:
-    source: the path of a zip.
+    source: the path of a zip, or hf://USER/NAME on the Hugging Face Hub.
     network: the module of the networks, for a model whose networks are not this library's: the
       name in the zip is imported only if you give it here.
 
@@ -120,7 +120,8 @@ def load(source: str | os.PathLike[str], *, network: str = '') -> Trained:
     ValueError: it is no such zip, it is damaged, or its networks are not known.
     OSError: it cannot be read.
   """
-  manifest, raw = handed.read(source)
+  name = str(source)
+  manifest, raw = handed.read(hub.fetched(name) if name.startswith(hub.SCHEME) else source)
   try:
     config: Any = settings.from_dict(manifest['config'])
     check_networks(config, network)
