@@ -82,17 +82,17 @@ class Model(NamedTuple):
   penalise_every: int = 1  # n: r1 and r2 see every n-th image
   axis_name: str | None = None  # under pmap
 
-  def reconstructed(self, a: jax.Array | None) -> jax.Array | None:
-    """Of an array [B, ...], the rows of the real images that x_f shows."""
+  def reconstructed(self, a: Any) -> Any:
+    """Of an array [B, ...] or None, the rows of the real images that x_f shows."""
     return every(self.reconstruct_every, a)
 
-  def penalised(self, a: jax.Array | None) -> jax.Array | None:
-    """Of an array [B, ...], the rows of the images that r1 or r2 sees."""
+  def penalised(self, a: Any) -> Any:
+    """Of an array [B, ...] or None, the rows of the images that r1 or r2 sees."""
     return every(self.penalise_every, a)
 
 
-def every(n: int, a: jax.Array | None) -> jax.Array | None:
-  """Every n-th row of an array. A batch sharded over devices stays in place."""
+def every(n: int, a: Any) -> Any:
+  """Every n-th row of an array, or None. A batch sharded over devices stays in place."""
   return a if a is None or n == 1 else a[::n]
 
 
