@@ -30,7 +30,9 @@ JUDGE_STEPS = flags.DEFINE_integer(
   'judge_steps', None, 'Training steps per judge: 2000, --fast 300.', lower_bound=1
 )
 FAST = flags.DEFINE_bool('fast', False, 'Fewer images and short judges: for a first look.')
-CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to judge; the newest by default.')
+CHECKPOINT = flags.DEFINE_integer(
+  'step', None, 'Checkpoint to judge; the newest sound one by default.'
+)
 
 
 def main() -> int:

@@ -20,11 +20,11 @@ SEEDS = flags.DEFINE_list('seeds', [], 'Seeds of each setting; by default the se
 VARY = flags.DEFINE_multi_string(
   'vary', [], 'FIELD=VALUE,VALUE,... of a loss weight or a learning rate; may be repeated.'
 )
-RESUME = flags.DEFINE_enum(
+RESUME = flags.DEFINE_string(
   'resume',
   'newest',
-  ['newest', 'strict'],
-  'If the newest checkpoint is damaged: resume from the one before it, or stop with an error.',
+  'newest: resume from the newest sound checkpoint. strict: so, but stop if it is damaged. A step: '
+  'resume from that checkpoint, and rename the later ones.',
 )
 INIT_FROM = flags.DEFINE_string(
   'init_from', '', 'Folder of a run whose weights all members start from; see docs/training.md.'
@@ -45,9 +45,8 @@ def main() -> int:
     values[path] = listed.split(',')
   configs = settings.members(CONFIG.value, SEEDS.value or [str(CONFIG.value.seed)], values)
   command.keep_compiled_programs()
-  return train.train_members(
-    configs, WORKDIR.value, strict=RESUME.value == 'strict', init_from=INIT_FROM.value
-  )
+  resume = command.resume_options(RESUME.value)
+  return train.train_members(configs, WORKDIR.value, init_from=INIT_FROM.value, **resume)
 
 
 def cli() -> None:

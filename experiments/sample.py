@@ -61,7 +61,9 @@ SEED = command.define_seed_flag('Seed of the noise.')
 BATCH = flags.DEFINE_integer(
   'batch', 64, 'Images per dispatch for .npy and folders, a multiple of 64.', lower_bound=64
 )
-CHECKPOINT = flags.DEFINE_integer('step', None, 'Checkpoint to use; the newest by default.')
+CHECKPOINT = flags.DEFINE_integer(
+  'step', None, 'Checkpoint to use; the newest sound one by default.'
+)
 
 LARGEST_GRID = 10_000  # pictures in a .png
 FILLED = (1, 5, 10)  # iterations of inpainting that are shown

@@ -101,7 +101,7 @@ def trained(
   config: ConfigDict, workdir: PathLike, say: Callable[[str], None] = print
 ) -> sample.Trained:
   """The trained model of a config, after training what is left of its run in `workdir`."""
-  done = checkpoint.steps(workdir)
+  done = checkpoint.sound_steps(workdir)
   if not done or done[-1] < config.steps:
     code = train(config, str(workdir), say=say)
     if code:

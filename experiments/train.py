@@ -18,11 +18,11 @@ DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Print parameters, FLOPs, memory and time; write nothing.'
 )
 VERBOSE = flags.DEFINE_bool('verbose', False, 'With --dry_run: also the config and all layers.')
-RESUME = flags.DEFINE_enum(
+RESUME = flags.DEFINE_string(
   'resume',
   'newest',
-  ['newest', 'strict'],
-  'If the newest checkpoint is damaged: resume from the one before it, or stop with an error.',
+  'newest: resume from the newest sound checkpoint. strict: so, but stop if it is damaged. A step: '
+  'resume from that checkpoint, and rename the later ones.',
 )
 INIT_FROM = flags.DEFINE_string(
   'init_from',
@@ -55,9 +55,8 @@ def main() -> int:
       '--workdir is missing: name a folder for checkpoints and pictures, e.g. --workdir=runs/mine'
     )
   command.keep_compiled_programs()
-  return train.train(
-    CONFIG.value, WORKDIR.value, strict=RESUME.value == 'strict', init_from=INIT_FROM.value
-  )
+  resume = command.resume_options(RESUME.value)
+  return train.train(CONFIG.value, WORKDIR.value, init_from=INIT_FROM.value, **resume)
 
 
 def cli() -> None:

@@ -61,6 +61,11 @@ def source(trained, tmp_path):
   return shutil.copytree(trained['cvae_gan'], tmp_path / 'source')
 
 
+def seal(path, manifest):
+  """Writes a manifest with the checksum that belongs to it."""
+  path.write_text(json.dumps({**manifest, 'sha256': checkpoint.seal(manifest)}))
+
+
 def refused(source, workdir, words, config=None, **arguments):
   with pytest.raises(ValueError, match=words) as error:
     train.train(config or config_of('cvae_gan'), workdir, init_from=source, **arguments)
@@ -142,9 +147,9 @@ def test_other_classes_and_other_shapes_are_refused(source, tmp_path, monkeypatc
   path = source / 'checkpoints' / '4.json'
   written = json.loads(path.read_text())
   there = {**written['about'], 'names': ['cat', *written['about']['names'][1:]]}
-  path.write_text(json.dumps({**written, 'about': there}))
+  seal(path, {**written, 'about': there})
   refused(source, tmp_path / 'fork', 'another condition: its names is cat, 1.* there and 0, 1.*cat')
-  path.write_text(json.dumps(written))
+  seal(path, written)
   shapes = checkpoint.shapes
 
   def other(*where):
@@ -173,5 +178,6 @@ def test_a_config_from_before_a_field_was_added_is_taken(source, tmp_path, monke
   for field in settings.ADDED:
     group, _, name = field.rpartition('.')
     (written['config'][group] if group else written['config']).pop(name)
-  path.write_text(json.dumps(written))
-  starts({'': config_of('cvae_gan')}, monkeypatch, tmp_path / 'fork', init_from=source)
+  seal(path, written)
+  _, said = starts({'': config_of('cvae_gan')}, monkeypatch, tmp_path / 'fork', init_from=source)
+  assert said.startswith('starting from the weights of step 4 of')

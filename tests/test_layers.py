@@ -45,6 +45,7 @@ MAY = {
   'words': set(),
   'interrupts': set(),
   'health': set(),
+  'failures': set(),
   'images': set(),
   'files': {'interrupts', 'words'},
   'checkpoint': {'files'},
@@ -118,13 +119,15 @@ MAY = {
   'evaluate': {'data', 'judges', 'metrics', 'sample'},
   # Runs.
   'runs.signals': {'interrupts'},
-  'runs.workdir': {'checkpoint', 'files', 'settings'},
+  'runs.workdir': {'checkpoint', 'failures', 'files', 'settings'},
+  'runs.saver': {'checkpoint', 'failures', 'settings', 'words', 'runs.workdir'},
   'runs.pictures': {'build', 'data', 'files', 'images', 'sample', 'settings'},
   'runs.pages': {'files', 'page', 'page.read'},
   'runs.screen': {'health', 'words'},
   'runs.report': {
-    *('build', 'checkpoint', 'data', 'files', 'model', 'programs', 'settings', 'words'),
-    *('page.read', 'runs.pages', 'runs.pictures', 'runs.screen', 'runs.workdir'),
+    *('build', 'data', 'files', 'model', 'programs', 'settings', 'words'),
+    *('page.read', 'runs.pages', 'runs.pictures', 'runs.saver', 'runs.screen'),
+    *('runs.workdir',),
   },
   'runs.fork': {'checkpoint', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
   'runs.memory': {'parallel', 'words'},
@@ -133,7 +136,7 @@ MAY = {
     *('runs.fork', 'runs.memory', 'runs.pages', 'runs.report', 'runs.signals', 'runs.workdir'),
   },
   'runs.dry_run': {'build', 'parallel', 'programs', 'settings', 'words', 'runs.memory'},
-  'command': {'configs', 'files', 'interrupts', 'words'},
+  'command': {'configs', 'failures', 'files', 'interrupts', 'words'},
 }
 # The files that a ConfigDict reaches; all others take plain values.
 READ_CONFIGS = {'settings', 'checks', 'build', 'programs', 'command'}

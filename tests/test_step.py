@@ -439,3 +439,31 @@ def test_a_loss_that_nothing_computes_is_an_error(monkeypatch):
   state = tiny.state(model, table, False)
   with pytest.raises(ValueError, match=r'forgotten is in SEES of model.py, but neither judge'):
     gradients(model, table, state, Inputs(*inputs(False)))
+
+
+@pytest.fixture(scope='module')
+def decaying():
+  """(step, state) of a tiny VAE whose weight decay is far too strong, with averages."""
+  table = methods.METHODS['vae']
+  model = tiny.model(table)
+  optimizers = {n: optim.optimizer('adam', 1e-3, weight_decay=1e38) for n in table}
+  return (
+    jax.jit(train_step(model, table, optimizers, tiny.draws(False))),
+    tiny.state(model, table, False, optimizers['generator']),
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('where', [None, 'stats', 'ema'])
+def test_a_step_whose_new_state_is_not_finite_changes_nothing(decaying, where):
+  """The squares of these gradients overflow in Adam's moments; its parameters stay finite."""
+  step, state = decaying
+  if where:  # a running average that is infinite stays so, whatever the gradients
+    kernels = jax.tree.map(jnp.zeros_like, state.params)
+    bad = jax.tree.map(lambda a: a.at[0].set(jnp.inf), getattr(state, where))
+    state = state.replace(params=kernels, **{where: bad})
+  after, terms = step(state, tiny.batch(False), jax.random.key(0))
+  assert all(np.isfinite(v) for v in terms.values())
+  assert int(after.step) == 1 and int(after.skipped) == 1
+  after = after.replace(step=state.step, skipped=state.skipped)
+  jax.tree.map(np.testing.assert_array_equal, after, state)

@@ -294,7 +294,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_training_and_refused_by_sampling
   again = trained(cache, tmp_path, '--config.steps=10', '--config.save_every_steps=5', method='vae')
   assert 'resuming from step 5' in again.stdout and 'damaged' in again.stderr
   assert checkpoint.steps(tmp_path) == [5, 10] and not checkpoint.damage(tmp_path, 10)
-  assert list((tmp_path / 'checkpoints').glob('10.corrupt-*'))
+  assert list((tmp_path / 'checkpoints').glob('10.aside-*'))
 
 
 def test_vae_dis_trains_a_gan_first_and_keeps_its_discriminator(cache, tmp_path):

@@ -1,17 +1,23 @@
 """The checkpoints of a run: Orbax saves them, a manifest lists and checks their files.
 
     WORKDIR/checkpoints/1000/        the state, as Orbax writes it
-    WORKDIR/checkpoints/1000.json    its manifest: SHA-256 of each file, config, what sampling needs
+    WORKDIR/checkpoints/1000.json    its manifest: SHA-256 of each file and of itself, config,
+                                     health, what sampling needs
+
+A checkpoint is sound if its numbers are finite and training can go on from it. It is sick if the
+steps before or after it were skipped, as their gradients or new state were not finite.
 
 A checkpoint exists once its manifest does. Orbax commits a directory atomically, but it does not
 checksum the data, and it takes any directory whose name is a number for a step. A directory without
 a manifest is an unfinished save; the next save of that step replaces it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -19,26 +25,51 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from vaegan_jax import files
 
 FOLDER = 'checkpoints'
+ENTRIES = {'step', 'files', 'config', 'about'}  # of a manifest; newer ones add health and sha256
+SOUND = {'finite': True, 'skipped': 0}  # the health of older checkpoints, which do not tell it
+
+# A thread of Orbax logs its traceback although the save raises the same error.
+logging.getLogger('absl').addFilter(lambda record: '_SignalingThread' not in record.getMessage())
 
 
 def steps(workdir: str | os.PathLike) -> list[int]:
   """The steps of the checkpoints in `workdir`, ascending."""
+  return [step for step, listed in _folders(workdir).items() if listed]
+
+
+def without_manifest(workdir: str | os.PathLike) -> list[int]:
+  """The steps of folders without a manifest: unfinished saves, or their manifest was deleted."""
+  return [step for step, listed in _folders(workdir).items() if not listed]
+
+
+def warn_of_strays(workdir: str | os.PathLike, after: int) -> None:
+  """Warns of folders without a manifest whose step is later than `after`."""
+  for step in without_manifest(workdir):
+    if step > after:
+      logging.warning(
+        '%s has no manifest (%d.json), so it is passed over: its save was cut off, or the manifest '
+        'was deleted; the next save of this step replaces it',
+        pathlib.Path(workdir) / FOLDER / str(step),
+        step,
+      )
+
+
+def _folders(workdir: str | os.PathLike) -> dict[int, bool]:
+  """{step of a folder, ascending: whether it has a manifest}."""
   folder = pathlib.Path(workdir) / FOLDER
-  names = [p.stem for p in folder.glob('*.json')] if folder.is_dir() else []
-  return sorted(
-    int(n)
-    for n in names
-    if n.isascii() and n.isdigit() and str(int(n)) == n and (folder / n).is_dir()
-  )
+  names = [p.name for p in folder.glob('*') if p.name.isascii() and p.name.isdigit() and p.is_dir()]
+  found = {int(n): (folder / f'{n}.json').exists() for n in names if str(int(n)) == n}
+  return dict(sorted(found.items()))
 
 
 def manifest(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
-  """The manifest of a checkpoint: step, files, config and about, as save() wrote them.
+  """The manifest of a checkpoint: step, files, config, about and health, as save() wrote them.
 
   Raises:
     ValueError: it is missing, damaged or incomplete.
@@ -48,12 +79,69 @@ def manifest(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
     read = json.loads(path.read_text())
     if not all(isinstance(read[key], dict) and read[key] for key in ('files', 'config', 'about')):
       raise ValueError('it is incomplete')
-    return read
+    if set(read) != ENTRIES and read.get('sha256') != seal(read):
+      raise ValueError('it is not what was saved: its SHA-256 differs')
+    if read['step'] != step:
+      raise ValueError(f'it is the manifest of step {read["step"]}')
+    return {'health': SOUND, **read}
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{path} cannot be read ({e}): the checkpoint of step {step} is damaged; '
       'restore the file, or choose another step'
     ) from e
+
+
+def seal(manifest: Mapping[str, Any]) -> str:
+  """The SHA-256 of a manifest without its entry `sha256`, as JSON with sorted keys."""
+  rest = json.loads(files.to_json({k: v for k, v in manifest.items() if k != 'sha256'}))
+  text = json.dumps(rest, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sick(workdir: str | os.PathLike) -> dict[int, str]:
+  """{step: why, in words} of the checkpoints that are sick; those of older versions count as sound.
+
+  A step that is skipped leaves the state as it was. So if the newest checkpoint is sick, all since
+  the last step that was not skipped hold the same state and are sick as well.
+  """
+  health = {}
+  for step in steps(workdir):
+    with contextlib.suppress(ValueError):  # damaged: see damage()
+      health[step] = manifest(workdir, step)['health']
+  newest = max(health, default=0)
+  stuck = health[newest]['skipped'] if health else 0
+  found = {}
+  for step, own in health.items():
+    if not own['finite']:
+      found[step] = f'not all numbers of step {step} are finite'
+    elif count := own['skipped']:
+      found[step] = f'the {count} steps up to {step} were skipped (numbers were not finite)'
+    elif stuck and step >= newest - stuck:
+      found[step] = f'all steps from {step} to {newest} were skipped (numbers were not finite)'
+  return found
+
+
+def sound_steps(workdir: str | os.PathLike) -> list[int]:
+  """The steps of the checkpoints in `workdir` that are not sick, ascending."""
+  ill = sick(workdir)
+  return [step for step in steps(workdir) if step not in ill]
+
+
+def newest_sound_step(workdir: str | os.PathLike) -> int:
+  """The step to sample from, of a workdir with checkpoints; it warns of what it passes over.
+
+  Raises ValueError if none is sound.
+  """
+  saved, sound, ill = steps(workdir), sound_steps(workdir), sick(workdir)
+  if not sound:
+    raise ValueError(
+      f'no checkpoint of {workdir} is sound: {ill[saved[-1]]}; train it with a smaller '
+      f'--config.optimizer.learning_rate, or choose one with --step, such as --step={saved[-1]}'
+    )
+  if sound[-1] != saved[-1]:
+    logging.warning('%s; taking checkpoint %d, the newest sound one', ill[saved[-1]], sound[-1])
+  warn_of_strays(workdir, sound[-1])
+  return sound[-1]
 
 
 def damage(workdir: str | os.PathLike, step: int) -> str:
@@ -92,16 +180,19 @@ def save(
   keep: int,
   config: Mapping[str, Any],
   about: Mapping[str, Any],
+  claimed: Callable[[], Any] = lambda: None,
 ) -> futures.Future[None]:
   """Starts to save a state in the background; the Future is done when the checkpoint is complete.
 
-  Then the checkpoint has its manifest, and all but the newest `keep` are deleted. Every process of
-  a run must make the same call, after the previous save is done.
+  Then the checkpoint has its manifest, and all are deleted but the newest `keep` and the newest
+  `keep` that are sound. Every process of a run must make the same call, after the previous save is
+  done.
 
   Args:
     state: a TrainState at rest, see parallel.py.
     config: rebuilds the networks.
     about: what else sampling needs, as JSON values.
+    claimed: raises if `workdir` is no longer this run's; then nothing is listed or deleted there.
 
   Raises (the Future's result):
     OSError, ValueError: the disk is full or failed; older checkpoints are intact.
@@ -110,9 +201,10 @@ def save(
   first = jax.process_index() == 0
   if first:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in (folder, *folder.parent.glob(f'{step}.orbax-checkpoint-tmp*')):
-      shutil.rmtree(leftover, ignore_errors=True)  # an unfinished save
+    shutil.rmtree(folder, ignore_errors=True)  # an unfinished save, as is what Orbax left
+    remove_unfinished(workdir, step)
   barrier(f'save {step}')
+  health = {'finite': _finite(state), 'skipped': int(np.max(state.skipped.addressable_data(0)))}
   response = ocp.save_async(str(folder), vars(state))
 
   def commit():
@@ -123,9 +215,11 @@ def save(
         for p in sorted(folder.rglob('*'))
         if p.is_file()
       }
-      written = {'step': step, 'files': digests, 'config': config, 'about': about}
-      files.write_json(folder.with_suffix('.json'), written)
-      for old in steps(workdir)[:-keep]:
+      written = dict(step=step, files=digests, config=config, about=about, health=health)
+      claimed()
+      files.write_json(folder.with_suffix('.json'), {**written, 'sha256': seal(written)})
+      saved = steps(workdir)
+      for old in sorted({*saved} - {*saved[-keep:], *sound_steps(workdir)[-keep:]}):
         folder.with_name(f'{old}.json').unlink()
         shutil.rmtree(folder.with_name(str(old)))
 
@@ -135,12 +229,23 @@ def save(
   return done
 
 
+def remove_unfinished(workdir: str | os.PathLike, step: int | str = '*') -> None:
+  """Removes what saves of a step, or of all, left when they were cut off."""
+  for leftover in (pathlib.Path(workdir) / FOLDER).glob(f'{step}.orbax-checkpoint-tmp*'):
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _finite(state: Any) -> bool:
+  """Whether all numbers of a state at rest are finite."""
+  return all(np.isfinite(a.addressable_data(0)).all() for a in jax.tree.leaves(state))
+
+
 def set_aside(workdir: str | os.PathLike, after: int) -> None:
-  """Renames the checkpoints later than step `after` to N.corrupt-<time>: none is loaded again."""
+  """Renames the checkpoints later than step `after` to N.aside-<time>: none is loaded again."""
   for step in [s for s in steps(workdir) if s > after]:
     for name in (f'{step}.json', str(step)):
       path = pathlib.Path(workdir) / FOLDER / name
-      path.rename(path.with_name(f'{name}.corrupt-{int(time.time())}'))
+      path.rename(path.with_name(f'{name}.aside-{int(time.time())}'))
 
 
 def load(

@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vaegan_jax import configs, interrupts
+from vaegan_jax.failures import RunFailed
 from vaegan_jax.words import closest
 
 flags.DEFINE_bool('traceback', False, 'Show the full traceback of an error.')
@@ -71,7 +72,7 @@ def verdict(error: Exception) -> tuple[int, str]:
   """(exit code, message) for an error.
 
   The code is 2 for arguments that cannot be used (ValueError, OSError, bad flags), 3 for a run that
-  failed (FloatingPointError, or out of memory), and 1 for a mistake in the program.
+  failed (FloatingPointError, RunFailed, or out of memory), and 1 for a mistake in the program.
   """
   told = str(error)
   if isinstance(error, MemoryError) or (
@@ -80,7 +81,7 @@ def verdict(error: Exception) -> tuple[int, str]:
     told = told.partition('\n')[0]
     known = told.startswith('out of memory')
     return 3, told if known else f'out of memory: ask for fewer or smaller images ({told})'
-  if isinstance(error, FloatingPointError):
+  if isinstance(error, (FloatingPointError, RunFailed)):
     return 3, told
   return 2 if isinstance(error, (ValueError, OSError)) else 1, told
 
@@ -168,6 +169,15 @@ def define_config_flag(default: str | None = None) -> flags.FlagHolder:
 def define_seed_flag(help: str) -> flags.FlagHolder:
   """Defines --seed, of JAX's or NumPy's random numbers."""
   return flags.DEFINE_integer('seed', 0, help, lower_bound=0, upper_bound=2**32 - 1)
+
+
+def resume_options(value: str) -> dict[str, Any]:
+  """The arguments `strict` and `from_step` of train.train for a value of --resume."""
+  if value in ('newest', 'strict'):
+    return dict(strict=value == 'strict')
+  if not (value.isascii() and value.isdigit() and int(value)):
+    raise ValueError(f'--resume={value}: write newest, strict, or the step of a checkpoint')
+  return dict(from_step=int(value))
 
 
 def keep_compiled_programs() -> None:

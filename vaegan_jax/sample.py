@@ -268,15 +268,18 @@ def saved_steps(workdir: str | os.PathLike[str], flag: str = '--workdir') -> lis
 
 
 def restore(workdir: str | os.PathLike[str], step: int | None = None) -> Trained:
-  """The Trained model of a run's checkpoint, by default the newest: it reads the EMA weights alone.
+  """The Trained model of a run's checkpoint: it reads the EMA weights alone.
+
+  step: by default the newest sound one, see checkpoint.py; it warns if that is not the newest.
 
   Raises ValueError if `workdir` has no such checkpoint, or if its bytes are not as saved.
   """
   found = saved_steps(workdir)
-  step = found[-1] if step is None else step
+  step = checkpoint.newest_sound_step(workdir) if step is None else step
   if step not in found:
+    lost = ', which has no manifest' if step in checkpoint.without_manifest(workdir) else ''
     raise ValueError(
-      f'{workdir} has no checkpoint of step {step}; it has {", ".join(map(str, found))}'
+      f'{workdir} has no checkpoint of step {step}{lost}; it has {", ".join(map(str, found))}'
     )
   functions.check_intact(workdir, step)
   saved = checkpoint.manifest(workdir, step)

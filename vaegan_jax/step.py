@@ -1,6 +1,7 @@
 """One training step: it updates all networks of a method from one forward pass (see routing.py)."""
 
 from collections.abc import Callable, Iterable, Mapping
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -178,8 +179,8 @@ def train_step(
 
   All gradients are taken at the same parameters. The batch is dict(x=[B, H, W, C] uint8 or float in
   [-1, 1], c=[B] classes, [B, A] attributes, or absent); `key` is the run's, and the step folds its
-  number in. A step whose gradients or new parameters are not all finite changes nothing but the
-  counters `step` and `skipped`. Under pmap the model has an axis_name; gradients are averaged here
+  number in. A step whose gradients or new state are not all finite changes nothing but the counters
+  `step` and `skipped`. Under pmap the model has an axis_name; gradients are averaged here
   and nowhere else.
 
   Args:
@@ -235,12 +236,27 @@ def train_step(
     )
     moved, terms = moved.replace(averages={**moved.averages, **aids}), {**terms, **told}
     moved = choose(sound, moved, state)
+    # In a branch of its own: the check in line changes XLA's fusions, and so the last bits.
+    sound, moved = lax.cond(
+      sound, if_finite, lambda new, old: (jnp.zeros((), bool), old), moved, state
+    )
     return (
       moved.replace(step=state.step + 1, skipped=jnp.where(sound, 0, state.skipped + 1)),
       {**terms, **norms},
     )
 
   return step
+
+
+def if_finite(new: TrainState, old: TrainState) -> tuple[jax.Array, TrainState]:
+  """(True, new), or (False, old) if the new state, besides its parameters, is not all finite."""
+  leaves = jax.tree.leaves(new.replace(params={}))
+  leaves = [a for a in leaves if jnp.issubdtype(a.dtype, jnp.floating)]
+  small = [a.ravel() for a in leaves if a.ndim < 2]  # as one array, which compiles faster
+  parts = [jnp.concatenate(small)] if small else []
+  parts += [a for a in leaves if a.ndim > 1]
+  finite = functools.reduce(jnp.logical_and, [jnp.isfinite(a).all() for a in parts], True)
+  return jnp.asarray(finite), choose(finite, new, old)
 
 
 def choose(condition: jax.Array, new: Any, old: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import checkpoint, programs, settings
-from vaegan_jax.runs.workdir import Member, newest_intact
+from vaegan_jax.runs.workdir import Member, newest_sound
 from vaegan_jax.sample import saved_steps
 from vaegan_jax.step import TrainState
 
@@ -35,7 +35,7 @@ def find(
   workdir: pathlib.Path,
   strict: bool,
 ) -> Origin | None:
-  """The newest intact checkpoint of the run `init_from`; None without it, or if the members resume.
+  """The newest sound checkpoint of the run `init_from`; None without it, or if the members resume.
 
   strict: refuse a damaged checkpoint instead of taking the one before.
 
@@ -49,8 +49,8 @@ def find(
     raise ValueError(f'--init_from={init_from} is the --workdir itself: give another --workdir')
   if set.intersection(*(set(checkpoint.steps(m.workdir)) for m in members)):
     return None
-  saved = reversed(saved_steps(run, '--init_from'))
-  step, wrong = newest_intact([run], saved, strict, '--init_from: ')
+  saved = saved_steps(run, '--init_from')
+  step, wrong = newest_sound([run], saved, strict, '--init_from: ')
   if wrong:
     raise ValueError(f'--init_from={run}: every checkpoint is damaged, such as {wrong}')
   check_config(init_from, checkpoint.manifest(run, step)['config'], members[0].config)

@@ -50,7 +50,8 @@ def draw(
     again = model.reconstruct(originals, **given)
     grids['reconstructions'] = images.reconstruction_grid(originals, again, scale=scale)
   for name, grid in grids.items():
-    (workdir / name).mkdir(exist_ok=True)
+    if (workdir / name).is_file():
+      raise OSError(f'{workdir / name} is a file, not a folder: move it away')
     files.save_png(workdir / name / f'step_{model.step:08d}.png', grid)
     colour = grid.ndim == 3 and grid.shape[2] == 3
     board.add_image(name, grid, model.step, dataformats='HWC' if colour else 'HW')

@@ -11,14 +11,15 @@ from ml_collections import ConfigDict
 import numpy as np
 import tensorboardX
 
-from vaegan_jax import build, checkpoint, data, files, settings
+from vaegan_jax import build, data, files, settings
 from vaegan_jax.model import SEES, losses_of
 from vaegan_jax.page.read import read
 from vaegan_jax.programs import Program
 from vaegan_jax.runs.pages import Pages
 from vaegan_jax.runs.pictures import draw, trained
+from vaegan_jax.runs.saver import Saver
 from vaegan_jax.runs.screen import Screen, terminal
-from vaegan_jax.runs.workdir import POPULATION, Member
+from vaegan_jax.runs.workdir import POPULATION, Claim, Member
 from vaegan_jax.words import duration
 
 SKIPS = 10  # steps in a row without finite gradients, after which a member stands still
@@ -35,6 +36,7 @@ class Run(NamedTuple):
   shown: data.Dataset  # the images whose reconstructions are shown
   start: int  # the step that it resumes from
   say: Callable[[str], Any]
+  claim: Claim  # on the workdirs
 
   @property
   def config(self) -> ConfigDict:
@@ -66,36 +68,6 @@ class Clock:
     return (time.monotonic() - self.time) / (step - self.step)
 
 
-class Saver:
-  """Saves the members' states in the background, one save at a time."""
-
-  def __init__(self, run: Run) -> None:
-    self.run, self.saving = run, []
-    # A kill between the saves of two members must leave a step that all of them have.
-    self.keep = run.config.keep_checkpoints if run.alone else max(2, run.config.keep_checkpoints)
-
-  def save(self, step: int, states: Sequence) -> None:
-    """Begins to save, after the save before is done."""
-    self.finish()
-    for member, state in zip(self.run.members, states):
-      config = settings.to_dict(member.config)
-      self.saving.append(
-        checkpoint.save(
-          member.workdir, step, state, keep=self.keep, config=config, about=self.run.about
-        )
-      )
-
-  def poll(self) -> None:
-    """Raises what went wrong with a save that is done."""
-    if all(save.done() for save in self.saving):
-      self.finish()
-
-  def finish(self) -> None:
-    """Waits for the saves, and raises what went wrong."""
-    while self.saving:
-      self.saving.pop(0).result()
-
-
 class Report:
   """Reports each step of a run; use it as a context manager.
 
@@ -103,8 +75,8 @@ class Report:
   """
 
   def __init__(self, run: Run, started: dict[str, Any]) -> None:
-    self.started = started
-    self.run, self.saver, self.clock = run, Saver(run), Clock(run.start)
+    self.run, self.started, self.clock = run, started, Clock(run.start)
+    self.saver = Saver(run.members, run.about, run.claim)
     self.first = jax.process_index() == 0  # the process that writes
     self.stuck: dict[str, None] = {}  # names of members that stand still, in order
     self.files = contextlib.ExitStack()
@@ -138,7 +110,7 @@ class Report:
       self.saver.finish()
     finally:
       self.files.close()
-      if self.first:
+      if self.first and not self.run.claim.lost():
         self.pages.finish()
 
   def after(
@@ -152,26 +124,39 @@ class Report:
 
     Raises:
       FloatingPointError: all members stand still, or some did and the run is done.
+      RunFailed: the workdir is gone or cannot be written.
     """
+    with self.saver.told(step, OSError):
+      self._after(step, programs, states, terms, keep)
+
+  def _after(
+    self, step: int, programs: Sequence[Program], states: Sequence, terms: Sequence, keep: bool
+  ) -> None:
     config = self.run.config
     last = step == config.steps
-    self.saver.poll()
     self.screen.done(step)
     first_log = step == self.run.start + config.steps_per_dispatch
     show = step % config.sample_every_steps == 0 or last
     keep = step % config.save_every_steps == 0 or last or keep
-    resting = []
-    if show or keep:
-      resting = by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
+    log = step % config.log_every_steps == 0 or last or first_log
+
+    def at_rest():
+      return by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
+
+    if log or keep or show:
+      self.saver.rescue(step, at_rest)
+    self.saver.poll()
+    resting = at_rest() if show or keep else []
     drawn = self.draw(step, resting) if show and self.first else [{} for _ in self.run.members]
-    if step % config.log_every_steps == 0 or last or first_log:
+    if log or keep:
       every = by_member(programs, [p.runner.take_terms(t) for p, t in zip(programs, terms)])
       skipped = by_member(programs, [p.runner.skipped(s) for p, s in zip(programs, states)])
       every = [own_terms(m, t) | own for m, t, own in zip(self.run.members, every, drawn)]
-      if self.first:
+      if self.first and log:
         self.log(step, every)
       self.check_progress(step, every, skipped, last)
-    elif step == self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch and self.first:
+    due = self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch
+    if step == due and not log and self.first:
       jax.block_until_ready(terms)
       self.estimate(step)
     if keep:
@@ -227,13 +212,15 @@ class Report:
       if (count >= SKIPS or (count and last)) and member.name not in self.stuck:
         self.stuck[member.name] = None
         bad = ', '.join(k for k, v in terms.items() if not np.isfinite(v))
-        told = f'gradients or parameters have not been finite for {count} steps ({bad})'
+        bad = bad or 'all terms are, but not the new parameters, moments or statistics'
+        told = f'gradients or state have not been finite for {count} steps ({bad})'
         if not self.run.alone:
           self.run.say(f'step {step}: {member.name} stands still: its {told}')
         if len(self.stuck) == len(self.run.members):
           raise FloatingPointError(
-            f'step {step}: {told}. Nothing of them entered the state. Resume, from the last '
-            'checkpoint if there is one, with a smaller --config.optimizer.learning_rate; or start '
+            f'step {step}: {told}. Nothing of them entered the state. The same command resumes '
+            'from the newest sound checkpoint, if there is one: give it a smaller '
+            '--config.optimizer.learning_rate, or an older checkpoint with --resume=STEP; or start '
             'in another workdir with --config.optimizer.clip_norm=1'
           )
 

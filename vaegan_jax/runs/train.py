@@ -27,10 +27,11 @@ def train(
   workdir: str | os.PathLike,
   *,
   strict: bool = False,
+  from_step: int | None = None,
   init_from: str | os.PathLike | None = None,
   say: Callable[[str], Any] = print,
 ) -> int:
-  """Trains as `config` says; resumes from the newest checkpoint in `workdir`, if any.
+  """Trains as `config` says; resumes from the newest sound checkpoint in `workdir`, if any.
 
   Returns:
     0 when all steps are done, or 128 + the signal's number if SIGTERM or Ctrl-C ended the run after
@@ -38,16 +39,21 @@ def train(
 
   Args:
     strict: refuse a damaged checkpoint instead of resuming from the one before.
+    from_step: resume from the checkpoint of this step; later ones are renamed, not deleted.
     init_from: the folder of another run. A new run starts from the weights of its newest intact
       checkpoint; a run that resumes ignores it.
 
   Raises:
     ValueError, OSError: the config, the data or the workdir cannot be used; nothing was compiled or
       overwritten.
-    FloatingPointError: the gradients stopped being finite; the last checkpoint is sound.
-    MemoryError: the devices or the host ran out of memory; likewise.
+    RunFailed: the disk is full, or the workdir was moved or deleted.
+    FloatingPointError: the gradients or the state stopped being finite; nothing of that entered a
+      checkpoint, and the sound ones are kept.
+    MemoryError: the devices or the host ran out of memory.
   """
-  return train_members({'': config}, workdir, strict=strict, init_from=init_from, say=say)
+  return train_members(
+    {'': config}, workdir, strict=strict, from_step=from_step, init_from=init_from, say=say
+  )
 
 
 def train_members(
@@ -55,6 +61,7 @@ def train_members(
   workdir: str | os.PathLike,
   *,
   strict: bool = False,
+  from_step: int | None = None,
   init_from: str | os.PathLike | None = None,
   say: Callable[[str], Any] = print,
 ) -> int:
@@ -90,9 +97,9 @@ def train_members(
   if origin:
     fork.check_data(origin, config, about)
   shown = build.held_out(config, dataset)
-  with claimed(dict.fromkeys([workdir, *(m.workdir for m in members)])):
-    start = begin(members, workdir, strict, say)
-    run = Run(members, workdir, about, shown, start, say)
+  with claimed(dict.fromkeys([workdir, *(m.workdir for m in members)])) as claim:
+    start = begin(members, workdir, strict, say, from_step)
+    run = Run(members, workdir, about, shown, start, say, claim)
     if start:
       if init_from:
         say(f'--init_from is ignored: {workdir} has checkpoints of its own')
@@ -124,6 +131,8 @@ def loop(
     f'{dataset.name}, {len(dataset.images):,} images', run.about['names'], count(states[0])
   )
   with StopSignals() as signals, Report(run, facts) as report:
+    if full := report.saver.measure(states):
+      run.say(full)
     for before, stage in zip([None, *stages], stages):
       if start >= stage.until:
         continue

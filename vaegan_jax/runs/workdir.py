@@ -15,12 +15,13 @@ import logging
 import os
 import pathlib
 import socket
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import checkpoint, files, settings
+from vaegan_jax.failures import RunFailed
 
 POPULATION = 'population.json'
 
@@ -33,13 +34,51 @@ class Member(NamedTuple):
   workdir: pathlib.Path
 
 
+class Claim:
+  """The workdirs that this run holds, by a lock on the file .lock in each."""
+
+  def __init__(self) -> None:
+    self.locks: dict[pathlib.Path, IO] = {}
+
+  def lost(self) -> dict[pathlib.Path, pathlib.Path | None]:
+    """{workdir: where it is now, None if deleted} of those that their path no longer names."""
+    found = {}
+    for workdir, lock in self.locks.items():
+      try:
+        held = os.path.samestat(os.stat(workdir / '.lock'), os.fstat(lock.fileno()))
+      except (FileNotFoundError, NotADirectoryError):
+        held = False
+      if not held:
+        found[workdir] = home_of(lock)
+    return found
+
+  def check(self) -> None:
+    """Raises RunFailed if another folder, or none, now has the path of a workdir."""
+    for workdir, home in self.lost().items():
+      where = f'it is now {home}' if home else 'it, or its file .lock, was deleted'
+      raise RunFailed(
+        f'--workdir={workdir} is no longer the folder of this run: {where}. The run stops, as it '
+        'would write into a folder that is not its own'
+      )
+
+
+def home_of(file: IO) -> pathlib.Path | None:
+  """The folder of an open file, also after a move; None if it was deleted or cannot be told."""
+  try:
+    path = pathlib.Path(os.readlink(f'/proc/self/fd/{file.fileno()}'))
+    return path.parent if os.path.samestat(os.stat(path), os.fstat(file.fileno())) else None
+  except OSError:
+    return None
+
+
 @contextlib.contextmanager
-def claimed(workdirs: Iterable[pathlib.Path]) -> Iterator[None]:
+def claimed(workdirs: Iterable[pathlib.Path]) -> Iterator[Claim]:
   """Holds the workdirs for this run.
 
   Raises:
     ValueError: one cannot be written, or another run has it.
   """
+  claim = Claim()
   with contextlib.ExitStack() as held:
     for workdir in workdirs if jax.process_index() == 0 else ():
       try:
@@ -56,11 +95,20 @@ def claimed(workdirs: Iterable[pathlib.Path]) -> Iterator[None]:
       lock.truncate(0)
       lock.write(f'process {os.getpid()} on {socket.gethostname()}')
       lock.flush()
-    yield
+      claim.locks[workdir] = lock
+    yield claim
 
 
-def begin(members: Sequence[Member], workdir: pathlib.Path, strict: bool, say: Any) -> int:
+def begin(
+  members: Sequence[Member],
+  workdir: pathlib.Path,
+  strict: bool,
+  say: Any,
+  from_step: int | None = None,
+) -> int:
   """The step to resume from, 0 in a new workdir. Writes nothing before all members pass the checks.
+
+  It sets later checkpoints aside. Arguments: see train.train.
 
   Raises:
     ValueError: a workdir holds another config's run or only damaged checkpoints, or members are so
@@ -68,14 +116,17 @@ def begin(members: Sequence[Member], workdir: pathlib.Path, strict: bool, say: A
   """
   for member in members:
     check_config(member)
-  start = resume_step(members, workdir, strict)
+  start = resume_step(members, workdir, strict, from_step)
   for member in members:
     check_resumable(member, start)
   for member in members:
     later = [step for step in checkpoint.steps(member.workdir) if step > start]
-    if member.name and later:
-      say(f'{member.name}: sets aside (renames) checkpoints {later}, which not all members have')
+    if later:
+      name = f'{member.name}: ' if member.name else ''
+      say(f'{name}sets aside (renames) checkpoints {later}: the run resumes from step {start}')
+    checkpoint.warn_of_strays(member.workdir, start)
     if jax.process_index() == 0:
+      checkpoint.remove_unfinished(member.workdir)  # first: the disk may be full of them
       checkpoint.set_aside(member.workdir, start)
       files.write_json(member.workdir / 'config.json', settings.to_dict(member.config))
       forget(member.workdir / 'metrics.jsonl', start)
@@ -83,24 +134,39 @@ def begin(members: Sequence[Member], workdir: pathlib.Path, strict: bool, say: A
   return start
 
 
-def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool = False) -> int:
-  """The newest step of which every member has an intact checkpoint, 0 if none has any.
+def resume_step(
+  members: Sequence[Member],
+  workdir: pathlib.Path,
+  strict: bool = False,
+  from_step: int | None = None,
+) -> int:
+  """The newest step of which every member has a sound and intact checkpoint, 0 if none has any.
 
-  It warns of damaged checkpoints and passes over them; `strict` raises instead.
+  It warns of the checkpoints that it passes over; `strict` refuses damaged ones. `from_step` takes
+  that step instead.
 
   Raises:
-    ValueError: all are damaged, or starting from 0 would lose what some members have learnt.
+    ValueError: all are damaged, there is no checkpoint of from_step, or starting from 0 would lose
+      what some members have learnt.
   """
   saved = {member.name: checkpoint.steps(member.workdir) for member in members}
-  common = sorted(set.intersection(*map(set, saved.values())), reverse=True)
-  step, wrong = newest_intact([m.workdir for m in members], common, strict)
+  common = sorted(set.intersection(*map(set, saved.values())))
+  if from_step is not None:
+    if from_step not in common:
+      there = ', '.join(map(str, common)) or 'none'
+      raise ValueError(f'--resume={from_step}: {workdir} has no such checkpoint; it has {there}')
+    common, strict = [from_step], True
+  step, wrong = newest_sound([m.workdir for m in members], common, strict)
   if wrong:
     raise ValueError(
       f'every checkpoint of {workdir} that can be resumed from is damaged, such as {wrong}: '
       'restore the folder from a backup, or start in another --workdir'
     )
   for member in members:
-    if (newest := max(saved[member.name], default=0)) > member.config.steps:
+    newest = step  # of a population, members ahead of the others do not fall back
+    if member.name and from_step is None:
+      newest = max(checkpoint.sound_steps(member.workdir), default=0)
+    if newest > member.config.steps:
       raise ValueError(
         f'{member.workdir} is at step {newest} already: set --config.steps to that or more'
       )
@@ -116,17 +182,24 @@ def resume_step(members: Sequence[Member], workdir: pathlib.Path, strict: bool =
   return step
 
 
-def newest_intact(
+def newest_sound(
   workdirs: Sequence[pathlib.Path], steps: Iterable[int], strict: bool, flag: str = ''
 ) -> tuple[int, str]:
-  """(The first of `steps` that is intact in all workdirs, ''), or (0, what is wrong with the last).
+  """(The newest of `steps` that is sound and intact in all workdirs, ''), or (0, what is wrong).
 
-  It warns of damaged checkpoints; `strict` raises ValueError instead, with `flag` in front.
+  A step is sound if it is so in one of the workdirs: the other members stand still there. If none
+  is sound, it takes the newest that is intact. It warns of what it passes over; for damaged
+  checkpoints `strict` raises ValueError instead, with `flag` in front.
   """
+  found = [checkpoint.sick(workdir) for workdir in workdirs]
+  sick = {step: found[0][step] for step in steps if all(step in own for own in found)}
   wrong = ''
-  for step in steps:
+  for step in sorted(steps, key=lambda s: (s not in sick, s), reverse=True):
     damage = {w: found for w in workdirs if (found := checkpoint.damage(w, step))}
     if not damage:
+      if newer := [s for s in sorted(sick) if s >= step]:
+        told = 'passing over it' if newer[0] > step else 'no checkpoint is sound'
+        logging.warning('%s: %s; taking step %d', sick[newer[-1]], told, step)
       return step, ''
     workdir, wrong = next(iter(damage.items()))
     if strict:
