@@ -91,6 +91,8 @@ def get_config(argument: str) -> ConfigDict:
       gate=dict(on=False, equilibrium=0.68, margin=0.35),
       log_every_steps=100,
       sample_every_steps=1000,
+      sample_at_steps=(),  # pictures also after these
+      sample_every_seconds=0.0,  # and when the last one is so old; 0: by steps alone
       save_every_steps=1000,
       keep_checkpoints=3,
     )

@@ -27,4 +27,5 @@ def get_config(argument: str = 'vae_gan_relativistic') -> ConfigDict:
   config.data.image_size, config.data.channels = 64, 3
   config.data.flip = True
   config.network.latent_size = 128
+  config.sample_at_steps, config.sample_every_seconds = (1, 10, 50), 120.0
   return base.finished(base.halved_first_phase(config), argument)

@@ -520,6 +520,7 @@ def test_base_config_names_only_fields_that_are_checked_or_free():
     'data.split',
     'data.held_out',
     'data.attributes',
+    'sample_at_steps',
     'data.flip',
     'data.on_device',
     'network.conditional_discriminator',

@@ -103,6 +103,7 @@ BOUNDS: dict[str, OneOf | Range | networks.Name] = {
   'gate.margin': Range(least=0, most=100),
   'log_every_steps': POSITIVE,
   'sample_every_steps': POSITIVE,
+  'sample_every_seconds': NOT_NEGATIVE,
   'save_every_steps': POSITIVE,
   'keep_checkpoints': POSITIVE,
 }

@@ -108,6 +108,10 @@ def check_division(config: ConfigDict) -> None:
       'prior samples, which cannot be normalised as one batch: set --config.normalise.makers '
       'and --config.normalise.critics to apart'
     )
+  if not all(type(step) is int and step > 0 for step in config.sample_at_steps):
+    raise ValueError(
+      f'--config.sample_at_steps={config.sample_at_steps}: give steps, such as (1, 10, 50)'
+    )
   values = dict(fields(config))
   for path in ('steps', 'first.steps', 'log_every_steps', 'sample_every_steps', 'save_every_steps'):
     if values[path] % dispatch:

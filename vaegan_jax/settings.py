@@ -20,6 +20,8 @@ MAY_CHANGE = (
   'optimizer.learning_rate',
   'log_every_steps',
   'sample_every_steps',
+  'sample_at_steps',
+  'sample_every_seconds',
   'save_every_steps',
   'keep_checkpoints',
   'steps_per_dispatch',
@@ -33,6 +35,8 @@ MAY_CHANGE = (
 # Fields that older configs lack, and the value that reproduces what those runs did.
 ADDED = {
   'accumulate': 1,
+  'sample_at_steps': (),
+  'sample_every_seconds': 0.0,
   'every.reconstruct': 1,
   'every.penalise': 1,
   'data.augment': 'none',

@@ -56,7 +56,12 @@ def shuffled(key: jax.Array, c: jax.Array) -> jax.Array:
   return jax.random.permutation(key, c)
 
 
-PRIOR_CONDITIONS = dict(uniform=uniform_classes, shuffled=shuffled)
+def same(key: jax.Array, c: jax.Array) -> jax.Array:
+  """c_p [N, A]: the batch's own conditions, so that a relativistic pair shares its condition."""
+  return c
+
+
+PRIOR_CONDITIONS = dict(uniform=uniform_classes, shuffled=shuffled, same=same)
 
 
 def draw(

@@ -78,6 +78,7 @@ class Report:
     self.run, self.started, self.clock = run, started, Clock(run.start)
     self.saver = Saver(run.members, run.about, run.claim)
     self.first = jax.process_index() == 0  # the process that writes
+    self.drawn = time.monotonic()  # when the last pictures were
     self.stuck: dict[str, None] = {}  # names of members that stand still, in order
     self.files = contextlib.ExitStack()
     self.pages = Pages(run.workdir, [m.workdir for m in run.members])
@@ -136,18 +137,23 @@ class Report:
     last = step == config.steps
     self.screen.done(step)
     first_log = step == self.run.start + config.steps_per_dispatch
-    show = step % config.sample_every_steps == 0 or last
+    show = step % config.sample_every_steps == 0 or last or step in config.sample_at_steps
+    timed = not show and self.picture_due()
     keep = step % config.save_every_steps == 0 or last or keep
     log = step % config.log_every_steps == 0 or last or first_log
 
     def at_rest():
       return by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
 
-    if log or keep or show:
+    if log or keep or show or timed:
       self.saver.rescue(step, at_rest)
     self.saver.poll()
-    resting = at_rest() if show or keep else []
-    drawn = self.draw(step, resting) if show and self.first else [{} for _ in self.run.members]
+    resting = at_rest() if show or timed or keep else []
+    drawn = [{} for _ in self.run.members]
+    if show and self.first:
+      drawn = self.draw(step, resting)
+    elif timed:
+      self.draw(step, resting)  # its terms are not logged: a run that is repeated logs the same
     if log or keep:
       every = by_member(programs, [p.runner.take_terms(t) for p, t in zip(programs, terms)])
       skipped = by_member(programs, [p.runner.skipped(s) for p, s in zip(programs, states)])
@@ -170,8 +176,14 @@ class Report:
         'entered their state, and the other members are done'
       )
 
+  def picture_due(self) -> bool:
+    """Whether the last picture is `sample_every_seconds` old. Several processes draw by steps."""
+    seconds = self.run.config.sample_every_seconds
+    return 0 < seconds <= time.monotonic() - self.drawn and jax.process_count() == 1
+
   def draw(self, step: int, resting: Sequence) -> list[dict[str, float]]:
     """Draws the members' pictures; the terms that follow from them, of each member."""
+    self.drawn = time.monotonic()
     return [
       draw(m.workdir, trained(m.config, self.run.about, state, step), self.run.shown, board)
       for m, state, board in zip(self.run.members, resting, self.boards)
@@ -184,9 +196,10 @@ class Report:
     if left < LONG:
       return
     every = config.sample_every_steps
+    picture = min((every - step % every) * each, config.sample_every_seconds or left)
     self.run.say(
       f'{config.steps:,} steps at {config.batch_size * len(self.run.members) / each:.0f} images/s: '
-      f'about {duration(left)}; the next picture in {duration((every - step % every) * each)}. For '
+      f'about {duration(left)}; the next picture in {duration(picture)}. For '
       'less: --config.steps, --config.network.width, --config.data.image_size; pictures: '
       '--config.sample_every_steps'
     )
