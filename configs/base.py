@@ -76,7 +76,7 @@ def get_config(argument: str) -> ConfigDict:
         reconstruction=1.0,  # norm at the images of the reconstructions' gradients, over that of
         matching=1.0,  # the adversarial losses'; and the same for the matching losses
       ),
-      prior_condition='uniform',  # of prior samples: uniform (classes); shuffled or same (the batch's own)
+      prior_condition='uniform',  # of prior samples: uniform classes; shuffled, same: the batch's
       match_d_decay=0.0,  # per step, of the feature mean of L_GD; 0: the batch's own mean
       match_c_decay=0.9,  # per step, of the class centres of L_GC
       lecam_decay=0.99,  # per step, of the mean logits that the loss lecam compares with
