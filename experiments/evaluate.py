@@ -67,7 +67,10 @@ def network(name: str | None) -> Any:
     return efficientnet.load()
   from vaegan_jax.features import inception
 
-  return inception.load(name)
+  try:
+    return inception.load(name)
+  except ValueError as e:
+    raise ValueError(f'--features={name}: {e}') from e
 
 
 def cli() -> None:

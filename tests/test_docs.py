@@ -45,7 +45,9 @@ def commands(text):
   """The command lines of a page, as lists of words: indented, or inline."""
   indented = re.findall(r'^ {4}((?:.*\\\n)*.*)$', text, re.M)
   for line in [*(line.replace('\\\n', ' ') for line in indented), *spans(text)]:
-    if re.match(r'(python (experiments|-m benchmarks)|vaegan-\w+ |make \w|pip install)', line):
+    if re.match(
+      r'(python (experiments|-m (benchmarks|reliability))|vaegan-\w+ |make \w|pip install)', line
+    ):
       yield shlex.split(line, comments=True)
 
 
@@ -74,7 +76,11 @@ def flags_of(path, within=None):
     if function.startswith('DEFINE_'):
       found[ast.literal_eval(node.args[0])] = node
     elif function.startswith('define_') and 'flag' in function:
-      home = next(p for d in ('vaegan_jax', 'experiments') for p in (ROOT / d).glob(f'{module}.py'))
+      home = next(
+        p
+        for d in ('vaegan_jax', 'experiments', 'reliability')
+        for p in (ROOT / d).glob(f'{module}.py')
+      )
       found.update(flags_of(home, function))
   return found
 

@@ -411,6 +411,19 @@ def test_zip_symlinks_and_encrypted_files_are_refused(tmp_path, load):
     load(path)
 
 
+def test_tables_are_read_in_bounded_memory(tmp_path, load, monkeypatch):
+  bomb = {'a.png': 1, 'labels.csv': b' ' * 5 * 10**6}
+  path = zipped(tmp_path / 'x.zip', bomb, compression=zipfile.ZIP_DEFLATED)
+  with pytest.raises(ValueError, match='x.zip, labels.csv: it expands over 200 times'):
+    load(path)
+  monkeypatch.setattr(listings, 'LARGEST_FILE', 10**6)
+  folder = write(tmp_path / 'folder', bomb)
+  with pytest.raises(ValueError, match='labels.csv is larger than 976.6 KiB: is it a table'):
+    load(folder)
+  with pytest.raises(ValueError, match='a.png: it is larger than 976.6 KiB'):
+    load(zipped(tmp_path / 'stored.zip', {'a.png': bytes(5 * 10**6)}))
+
+
 def test_zip_bombs(tmp_path, load, monkeypatch):
   path = zipped(tmp_path / 'x.zip', {'a.png': bytes(5 * 10**6)}, compression=zipfile.ZIP_DEFLATED)
   with pytest.raises(ValueError, match='expands over 200 times'):

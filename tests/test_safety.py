@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from reliability import campaign, flips
 from tests import test_population
 from tests.test_population import members_of, state
 from vaegan_jax import checkpoint, files, sample
@@ -165,6 +166,30 @@ def test_a_deleted_manifest_is_told(copy, caplog):
   caplog.clear()
   assert begin([Member('', config_of(), copy)], copy, False, print) == 2
   assert '4 has no manifest (4.json)' in caplog.text
+
+
+def test_damaged_checkpoints_hold(good, tmp_path):
+  """Some tries of reliability/flips.py."""
+  shared = tmp_path / 'shared'
+  shared.mkdir()
+  (shared / 'straight').symlink_to(good)
+  kinds = set()
+  for number in range(40):
+    folder = tmp_path / str(number)
+    folder.mkdir()
+    own = campaign.Try(number, 0, folder, shared)
+    assert not flips.attempt(own), own.moment
+    kinds.add(own.moment.split(' ')[0])
+  assert kinds == {'flip', 'truncation', 'deletion', 'step'}
+
+
+def test_a_deleted_folder_is_told(copy, caplog):
+  shutil.rmtree(copy / 'checkpoints' / '4')
+  with pytest.raises(ValueError, match='checkpoints/4/.* is missing; intact: steps 2'):
+    sample.restore(copy)
+  assert begin([Member('', config_of(), copy)], copy, False, print) == 2
+  assert 'checkpoint 4 is damaged' in caplog.text
+  assert checkpoint.steps(copy) == [2] and not checkpoint.damage(copy, 2)
 
 
 # --- The folder and the disk.

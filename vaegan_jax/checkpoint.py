@@ -61,10 +61,12 @@ def warn_of_strays(workdir: str | os.PathLike, after: int) -> None:
 
 
 def _folders(workdir: str | os.PathLike) -> dict[int, bool]:
-  """{step of a folder, ascending: whether it has a manifest}."""
+  """{step of a folder or a manifest, ascending: whether there is a manifest}."""
   folder = pathlib.Path(workdir) / FOLDER
-  names = [p.name for p in folder.glob('*') if p.name.isascii() and p.name.isdigit() and p.is_dir()]
-  found = {int(n): (folder / f'{n}.json').exists() for n in names if str(int(n)) == n}
+  names = [p.name for p in folder.glob('*') if p.is_dir()]
+  names += [p.stem for p in folder.glob('*.json')]  # its folder may have been deleted
+  names = [n for n in names if n.isascii() and n.isdigit() and str(int(n)) == n]
+  found = {int(n): (folder / f'{n}.json').exists() for n in names}
   return dict(sorted(found.items()))
 
 
@@ -221,7 +223,8 @@ def save(
       saved = steps(workdir)
       for old in sorted({*saved} - {*saved[-keep:], *sound_steps(workdir)[-keep:]}):
         folder.with_name(f'{old}.json').unlink()
-        shutil.rmtree(folder.with_name(str(old)))
+        if (lost := folder.with_name(str(old))).exists():
+          shutil.rmtree(lost)
 
   writer = futures.ThreadPoolExecutor(1)
   done = writer.submit(commit)
@@ -245,7 +248,8 @@ def set_aside(workdir: str | os.PathLike, after: int) -> None:
   for step in [s for s in steps(workdir) if s > after]:
     for name in (f'{step}.json', str(step)):
       path = pathlib.Path(workdir) / FOLDER / name
-      path.rename(path.with_name(f'{name}.aside-{int(time.time())}'))
+      if path.exists():
+        path.rename(path.with_name(f'{name}.aside-{int(time.time())}'))
 
 
 def load(

@@ -16,6 +16,7 @@ from vaegan_jax.words import size_in_words
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif')
 LARGEST_ARCHIVE = 20 * 10**9  # bytes, uncompressed
+LARGEST_FILE = 2**28  # bytes of a table, or of an image in an archive: it is read as a whole
 LARGEST_RATIO = 200  # of uncompressed to compressed bytes, for files above 1 MB
 
 
@@ -50,7 +51,15 @@ def of_folder(root: pathlib.Path) -> Listing:
           files[name] = entry.path, [status.st_size, status.st_mtime_ns]
         else:
           others.append(name)
-  content = lambda name: (root / name).read_bytes() if (root / name).is_file() else None
+
+  def content(name):
+    path = root / name
+    if not path.is_file():
+      return None
+    if path.stat().st_size > LARGEST_FILE:
+      raise ValueError(f'{path} is larger than {size_in_words(LARGEST_FILE)}: is it a table?')
+    return path.read_bytes()
+
   return Listing(root, files, folders, [], content, sorted(others))
 
 
@@ -93,7 +102,14 @@ def of_zip(root: pathlib.Path) -> Listing:
       refused.append((name, problem))
     else:
       files[name] = functools.partial(_zip_bytes, archive, info), [info.file_size, info.CRC]
-  content = lambda name: _zip_bytes(archive, entries[name]) if name in entries else None
+
+  def content(name):
+    if name not in entries:
+      return None
+    if problem := _zip_problem(entries[name]):
+      raise ValueError(f'{root}, {name}: {problem}')
+    return _zip_bytes(archive, entries[name])
+
   return Listing(root, files, folders, refused, content, sorted(others))
 
 
@@ -111,6 +127,8 @@ def _zip_problem(info):
     return 'it is encrypted'
   if info.file_size > max(10**6, LARGEST_RATIO * info.compress_size):
     return f'it expands over {LARGEST_RATIO} times'
+  if info.file_size > LARGEST_FILE:
+    return f'it is larger than {size_in_words(LARGEST_FILE)}'
   return None
 
 
