@@ -125,7 +125,9 @@ def finished(config: ConfigDict, argument: str) -> ConfigDict:
     if config.method_name in methods.RELATIVISTIC:
       config.update_from_flattened_dict(RECOMMENDED)
       config.network.width, config.batch_size = SIZES[argument.partition(',')[2] or 'small']
-      config.network.conditional_discriminator = config.data.condition != 'none'
+      if config.data.condition != 'none':
+        config.network.conditional_discriminator = True
+        config.prior_condition = 'same'  # the images of a relativistic pair share their condition
   return config.lock()
 
 
