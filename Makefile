@@ -1,10 +1,11 @@
 # make demo: train CVAE-GAN on real handwritten digits and draw samples.   make test: all tests.
 # make quick: the tests that need no subprocess, in about a minute.   make lint: style and types.
-# Each first makes .venv with the versions of requirements.lock.
+# Each first makes .venv with the versions of requirements.lock, whose files requirements.hashes pins.
+# make hashes: renew requirements.hashes after a change of requirements.lock; needs uv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint hashes clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -26,12 +27,16 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-.venv/ready: requirements.lock setup.cfg pyproject.toml
+.venv/ready: requirements.hashes setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vaegan_jax needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.hashes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+hashes:
+	uv pip compile requirements.lock --generate-hashes --universal --no-deps --no-annotate \
+	  --python-version 3.11 --custom-compile-command "make hashes" --output-file requirements.hashes
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -3,6 +3,7 @@
 import ast
 import configparser
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -235,6 +236,20 @@ def test_every_package_is_installed():
     packages = {p.parent for p in (ROOT / folder).rglob('__init__.py')}
     there |= {'.'.join(('vaegan_jax', *p.relative_to(ROOT).parts)) for p in packages}
   assert set(setup['options']['packages'].split()) == there
+
+
+def test_every_pinned_version_has_its_hashes():
+  """`make hashes` renews requirements.hashes after a change of requirements.lock."""
+
+  def pins(name):
+    found = re.findall(r'^([\w.-]+==[\w.]+)', (ROOT / name).read_text(), re.M)
+    return sorted(pin.lower().replace('_', '-') for pin in found)
+
+  text = (ROOT / 'requirements.hashes').read_text()
+  assert pins('requirements.hashes') == pins('requirements.lock')
+  assert len(re.findall(r'^\S.*==.*\\\n    --hash=sha256:', text, re.M)) == len(
+    pins('requirements.lock')
+  )
 
 
 def test_functions_fit_on_a_screen_and_files_in_a_sitting():

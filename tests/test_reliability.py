@@ -26,8 +26,9 @@ def test_mutated_images_hold(tmp_path):
 
 
 def test_hostile_flags_hold():
-  done = run('reliability.configs', '--count=6', '--first=3')
-  assert done.returncode == 0 and 'configs: 6 / 6' in done.stdout, done.stdout + done.stderr
+  """Tries of train.py and population.py, which need no trained run."""
+  done = run('reliability.configs', '--count=5', '--first=62')
+  assert done.returncode == 0 and 'configs: 5 / 5' in done.stdout, done.stdout + done.stderr
 
 
 def test_what_does_not_hold_is_told_with_its_command():
