@@ -16,7 +16,10 @@ from vaegan_jax import data
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(name='mnits'), r'unknown data set .mnits.: use one of .*digits.*; did you mean mnist\?'),
+    (
+      dict(name='mnits'),
+      r'unknown data set .mnits.: set --config.data.name to .*digits.*; did you mean mnist\?',
+    ),
     (dict(name='zzz'), 'use one of digits, folder, mnist'),
     (dict(channels=2), 'channels 2: use'),
     (dict(image_size=0), 'image_size 0'),

@@ -118,7 +118,9 @@ def _check_request(name, image_size, channels, path):
   """ValueError unless load() can mean something by these arguments."""
   if name not in NAMES:
     raise ValueError(
-      f'unknown data set {name!r}: use one of {", ".join(NAMES)}{closest(name, NAMES)}'
+      f'unknown data set {name!r}: set --config.data.name to one of '
+      + ', '.join(NAMES)
+      + closest(name, NAMES)
     )
   if channels not in (1, 3) or image_size < 1:
     raise ValueError(

@@ -57,7 +57,8 @@ def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
   splits = {'train': slice(0, 1500), 'test': slice(1500, None), 'train+test': slice(None)}
   if split not in splits:
     raise ValueError(
-      f'digits has no split {split!r}: set --config.data.split to one of {", ".join(splits)}'
+      f'digits has no split {split!r}: set --config.data.split or data.held_out to one of '
+      + ', '.join(splits)
     )
   try:
     from sklearn import datasets
@@ -109,7 +110,7 @@ def tfds_source(name: str, split: str, data_dir: str, download: bool) -> Source:
   for part in split.split('+'):
     if part.split('[')[0] not in [*splits, 'all']:
       raise ValueError(
-        f'{name} has no split {part!r}: set --config.data.split to one of '
+        f'{name} has no split {part!r}: set --config.data.split or data.held_out to one of '
         f'{", ".join(splits)}, a part such as {splits[0]}[:90%], or a sum of these with +'
       )
   files = sorted((p.name, p.stat().length, p.stat().mtime) for p in folder.iterdir())
