@@ -397,7 +397,19 @@ def test_what_scripts_refuse_before_they_import_much(script, arguments, words):
 
 @pytest.fixture
 def script():
-  """A function of a script's name to its module, whose flags go at the end."""
+  """A function of a script's name to its module, whose flags go at the end.
+
+  Flags that other tests' imports have defined, such as a benchmark's, would clash: they are back
+  after the test.
+  """
+  others = [
+    (module, flag)
+    for module, own in flags.FLAGS.flags_by_module_dict().items()
+    if module.startswith('benchmarks')
+    for flag in own
+  ]
+  for _, flag in others:
+    delattr(flags.FLAGS, flag.name)
   modules, before = [], set(flags.FLAGS)
 
   def load(name):
@@ -409,6 +421,9 @@ def script():
     sys.modules.pop(name, None)
   for flag in set(flags.FLAGS) - before:
     delattr(flags.FLAGS, flag)
+  for module, flag in others:
+    flags.FLAGS[flag.name] = flag
+    flags.FLAGS.register_flag_by_module(module, flag)
 
 
 TOY = 'figures.toy_example'

@@ -20,7 +20,7 @@ from vaegan_jax import data
       dict(name='mnits'),
       r'unknown data set .mnits.: set --config.data.name to .*digits.*; did you mean mnist\?',
     ),
-    (dict(name='zzz'), 'use one of digits, folder, mnist'),
+    (dict(name='zzz'), '--config.data.name to one of digits, folder, mnist'),
     (dict(channels=2), 'channels 2: use'),
     (dict(image_size=0), 'image_size 0'),
     (dict(path='x'), '--config.data.path=x is for --config.data.name=folder'),
