@@ -2,8 +2,8 @@
 
     python experiments/train.py --config=configs/fashion_mnist.py:cvae_gan --workdir=runs/clothes
 
-Run card: see docs/runs.md. The widths are meant for one GPU; on a CPU use
---config.network.width=0.25.
+Run card: see docs/runs.md, and for cvae_gan_relativistic docs/results.md. The published methods'
+widths are meant for one GPU; on a CPU use --config.network.width=0.25.
 """
 
 from ml_collections import ConfigDict
