@@ -20,12 +20,7 @@ SEEDS = flags.DEFINE_list('seeds', [], 'Seeds of each setting; by default the se
 VARY = flags.DEFINE_multi_string(
   'vary', [], 'FIELD=VALUE,VALUE,... of a loss weight or a learning rate; may be repeated.'
 )
-RESUME = flags.DEFINE_string(
-  'resume',
-  'newest',
-  'newest: resume from the newest sound checkpoint. strict: so, but stop if it is damaged. A step: '
-  'resume from that checkpoint, and rename the later ones.',
-)
+RESUME = command.define_resume_flag()
 INIT_FROM = flags.DEFINE_string(
   'init_from', '', 'Folder of a run whose weights all members start from; see docs/training.md.'
 )

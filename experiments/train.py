@@ -18,12 +18,7 @@ DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Print parameters, FLOPs, memory and time; write nothing.'
 )
 VERBOSE = flags.DEFINE_bool('verbose', False, 'With --dry_run: also the config and all layers.')
-RESUME = flags.DEFINE_string(
-  'resume',
-  'newest',
-  'newest: resume from the newest sound checkpoint. strict: so, but stop if it is damaged. A step: '
-  'resume from that checkpoint, and rename the later ones.',
-)
+RESUME = command.define_resume_flag()
 INIT_FROM = flags.DEFINE_string(
   'init_from',
   '',

@@ -134,7 +134,8 @@ def newest_sound_step(workdir: str | os.PathLike) -> int:
 
   Raises ValueError if none is sound.
   """
-  saved, sound, ill = steps(workdir), sound_steps(workdir), sick(workdir)
+  saved, ill = steps(workdir), sick(workdir)
+  sound = [step for step in saved if step not in ill]
   if not sound:
     raise ValueError(
       f'no checkpoint of {workdir} is sound: {ill[saved[-1]]}; train it with a smaller '

@@ -171,6 +171,16 @@ def define_seed_flag(help: str) -> flags.FlagHolder:
   return flags.DEFINE_integer('seed', 0, help, lower_bound=0, upper_bound=2**32 - 1)
 
 
+def define_resume_flag() -> flags.FlagHolder:
+  """Defines --resume; see resume_options."""
+  return flags.DEFINE_string(
+    'resume',
+    'newest',
+    'newest: resume from the newest sound checkpoint. strict: so, but stop if it is damaged. A '
+    'step: resume from that checkpoint, and rename the later ones.',
+  )
+
+
 def resume_options(value: str) -> dict[str, Any]:
   """The arguments `strict` and `from_step` of train.train for a value of --resume."""
   if value in ('newest', 'strict'):
