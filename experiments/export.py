@@ -32,6 +32,7 @@ def main() -> int:
     raise ValueError(f'--out={OUT.value}: name a .zip file in a folder that exists')
   from vaegan_jax import card, export, hub, sample
 
+  export.check_installed()
   if TO_HUB.value:
     hub.repository(TO_HUB.value)
     hub.client()

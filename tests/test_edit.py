@@ -9,11 +9,11 @@ from vaegan_jax import edit
 class Halves:
   """Latents are the means of the left and the right half; decoding paints the halves."""
 
-  def encode(self, images):
+  def encode(self, images, labels=None, attributes=None):
     mean = np.stack([images[:, :, :2].mean((1, 2, 3)), images[:, :, 2:].mean((1, 2, 3))], 1)
     return mean, np.zeros_like(mean)
 
-  def reconstruct(self, images):
+  def reconstruct(self, images, labels=None, attributes=None):
     mean, _ = self.encode(images)
     return np.repeat(mean, 2, 1)[:, None, :, None].repeat(4, 1).astype(np.uint8)
 

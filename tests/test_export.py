@@ -145,6 +145,31 @@ def test_a_card_without_a_licence_says_so(models):
   assert card.UNKNOWN_LICENCE in said and 'license: other' in said and '## Evaluation' not in said
 
 
+NO_FLATBUFFERS = """
+import sys
+sys.modules['flatbuffers'] = None  # as if it were not installed
+import vaegan_jax
+from experiments import export
+print(vaegan_jax.load(sys.argv[1]))
+sys.argv = ['export.py', f'--workdir={sys.argv[2]}', f'--out={sys.argv[1]}.zip']
+export.cli()
+"""
+
+
+@pytest.mark.slow
+def test_loading_needs_no_flatbuffers(home):
+  done = subprocess.run(
+    [sys.executable, '-c', NO_FLATBUFFERS, home / 'model.zip', home / 'digits'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2 and done.stdout.startswith('<cvae_gan at step 7')
+  assert done.stderr == (
+    'error: flatbuffers is not installed: run pip install "vaegan_jax[export]"\n'
+  )
+
+
 # --- What must be refused, in one line.
 
 

@@ -114,8 +114,8 @@ def test_state(method, changes, terms, level, words):
 def test_early_swings_are_not_judged():
   """By step 20 a discriminator may have won, and often has lost again by step 100."""
   state = health.state(history(steps=60, **game(**WON)), config('vae_gan'))
-  assert state == ('good', 'too early to judge: that takes 100 steps')
-  assert health.state([], config('vae_gan')).level == 'watch'
+  assert state == ('early', 'too early to judge: that takes 100 steps')
+  assert health.state([], config('vae_gan')).level == 'early'
   assert health.state(history(steps=20, kl=math.nan), config('vae')).level == 'bad'
 
 

@@ -106,7 +106,7 @@ MAY = {
   'dispatch': {'parallel', 'step'},
   'functions': {'build', 'checkpoint', 'settings', 'step'},
   'sample': {'build', 'checkpoint', 'conditions', 'dispatch', 'functions', 'settings'},
-  'edit': {'sample'},
+  'edit': {'conditions', 'sample'},
   'sheets': {'conditions', 'files', 'images', 'sample'},
   'standalone': set(),
   'handed': {'files'},

@@ -62,6 +62,15 @@ def test_the_time_left_follows_the_speed(clock):
   assert pace.seconds_per_step() == pytest.approx(3.0, rel=0.05)
 
 
+def test_nothing_is_green_before_it_can_be_judged(clock):
+  out = io.StringIO()
+  console = Console(file=out, force_terminal=True, width=100, color_system='standard')
+  with screen.Screen({'': (config('vae_gan', steps=1000), [])}, 0, print, console) as made:
+    trained(made, clock, game(**WON), steps=60)
+    made.live.refresh()
+  assert '\x1b[2mtoo early to judge' in out.getvalue()
+
+
 def test_a_run_that_resumes_knows_its_history(clock):
   own = config('vae_gan', steps=1000)
   made = screen.Screen({'': (own, history(steps=300, **game(**WON)))}, 300, print)

@@ -1,16 +1,23 @@
 """Edits of images by a trained model: add attributes, fill holes, mix classes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from vaegan_jax.conditions import Attributes, Labels
 
 if TYPE_CHECKING:
   from vaegan_jax.sample import Trained
 
 
 def attribute_vectors(
-  model: 'Trained', images: np.ndarray, attributes: ArrayLike, **given: Any
+  model: 'Trained',
+  images: np.ndarray,
+  attributes: ArrayLike,
+  *,
+  labels: Labels | None = None,
+  condition: Attributes | None = None,
 ) -> np.ndarray:
   """float32 [A, Z]: mean latent of images with an attribute minus that of images without it.
 
@@ -21,7 +28,8 @@ def attribute_vectors(
     model: has an encoder.
     images: uint8 [N, H, W, C].
     attributes: 0 or 1 [N, A]; ValueError for one that all or none of the images have.
-    given: labels or attributes of the images, for a conditional model.
+    labels: of the images, for a model that takes labels.
+    condition: attributes of the images, for a model that takes attributes.
   """
   attributes = np.asarray(attributes, bool)
   if attributes.ndim != 2 or len(attributes) != len(images):
@@ -31,12 +39,18 @@ def attribute_vectors(
     raise ValueError(
       f'all images agree in attribute {constant[0]}: give images with and without it'
     )
-  mean, _ = model.encode(images, **given)
+  mean, _ = model.encode(images, labels=labels, attributes=condition)
   return np.stack([mean[has].mean(0) - mean[~has].mean(0) for has in attributes.T])
 
 
 def inpaint(
-  model: 'Trained', images: np.ndarray, hole: ArrayLike, *, iterations: int = 10, **given: Any
+  model: 'Trained',
+  images: np.ndarray,
+  hole: ArrayLike,
+  *,
+  iterations: int = 10,
+  labels: Labels | None = None,
+  attributes: Attributes | None = None,
 ) -> np.ndarray:
   """Images uint8 [iterations, N, H, W, C]: `images` with the hole filled, after each iteration.
 
@@ -47,7 +61,8 @@ def inpaint(
 
   Args:
     hole: bool [H, W] or [N, H, W], true where the image is missing.
-    given: labels or attributes of the images, for a conditional model.
+    iterations: how often the hole is filled.
+    labels, attributes: of the images, for a conditional model.
   """
   images, hole = np.asarray(images), np.asarray(hole, bool)
   hole = np.broadcast_to(hole, images.shape[:3])[..., None] if hole.ndim == 2 else hole[..., None]
@@ -60,7 +75,8 @@ def inpaint(
     raise ValueError(f'iterations={iterations}: use 1 or more')
   filled, course = np.where(hole, np.uint8(128), images), []
   for _ in range(iterations):
-    filled = np.where(hole, model.reconstruct(filled, **given), filled)
+    again = model.reconstruct(filled, labels=labels, attributes=attributes)
+    filled = np.where(hole, again, filled)
     course.append(filled)
   return np.stack(course)
 

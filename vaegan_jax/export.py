@@ -7,6 +7,7 @@ handed.py lists what the zip holds.
 """
 
 from collections.abc import Iterator, Mapping
+import importlib.util
 import os
 import pathlib
 from typing import Any
@@ -45,9 +46,10 @@ def save(
     pictures: {name.png: bytes} that the card shows.
 
   Raises:
-    ValueError: weights that are not float32.
+    ValueError: weights that are not float32, or flatbuffers is not installed.
     OSError: the path cannot be written.
   """
+  check_installed()
   flat = {name: a for network in model.networks for name, a in named(model.weights, network)}
   for name, a in flat.items():
     if a.dtype != jnp.float32:
@@ -67,6 +69,12 @@ def save(
   parts['run.py'] = pathlib.Path(__file__).with_name('standalone.py').read_bytes()
   parts[CARD] = card.encode()
   handed.write(path, manifest, {**parts, **(pictures or {})})
+
+
+def check_installed() -> None:
+  """Raises ValueError if what only `save` needs is not installed; `load` does not need it."""
+  if importlib.util.find_spec('flatbuffers') is None:
+    raise ValueError('flatbuffers is not installed: run pip install "vaegan_jax[export]"')
 
 
 def named(weights: Mapping[str, Any], network: str) -> Iterator[tuple[str, Any]]:

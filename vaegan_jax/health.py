@@ -30,7 +30,7 @@ RECENT = 5  # logs in a mean
 class State(NamedTuple):
   """How a run does."""
 
-  level: str  # good, watch, or bad
+  level: str  # early (nothing can be said yet), good, watch, or bad
   words: str
 
 
@@ -40,7 +40,7 @@ def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:
   History: {'step': int, term: float} of each logged step, in order. The worst finding is told.
   """
   if not history:
-    return State('watch', 'nothing is logged yet')
+    return State('early', 'nothing is logged yet')
   table = table_at(config, history[-1]['step'])
   # The first phase of a method has other terms.
   history = [terms for terms in history if table_at(config, terms['step']) is table]
@@ -59,7 +59,7 @@ def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:
   early = history[-1]['step'] - history[0]['step'] < HOLD
   best = min(found, key=lambda f: order.index(f.level))
   if early and best.level != 'bad':
-    return State('good', f'too early to judge: that takes {HOLD} steps')
+    return State('early', f'too early to judge: that takes {HOLD} steps')
   return best
 
 

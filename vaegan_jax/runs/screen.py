@@ -19,7 +19,7 @@ from vaegan_jax.words import duration
 WINDOW, SHARE = 60, 0.1  # a mean speed is over so many seconds, or this share of the run so far
 KEPT = 1000  # logs that the state is judged by
 STILL_EVERY = 60  # seconds between lines that say that the step still compiles
-COLOURS = dict(good='green', watch='yellow', bad='bold red')
+COLOURS = dict(early='dim', good='green', watch='yellow', bad='bold red')
 
 
 class Pace:
@@ -126,7 +126,7 @@ class Screen:
       return f'{self.terms(name, arrows)}  {self.states[name].words}'
     levels = collections.Counter(state.level for state in self.states.values())
     told = ', '.join(f'{count} {level}' for level, count in sorted(levels.items()))
-    worst = [f'{name}: {s.words}' for name, s in self.states.items() if s.level != 'good']
+    worst = [f'{name}: {s.words}' for name, s in self.states.items() if s.level in ('watch', 'bad')]
     return f'{len(self.configs)} members: {told}' + ''.join(f'; {line}' for line in worst[:3])
 
   def terms(self, name: str, arrows: bool) -> str:
