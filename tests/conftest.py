@@ -2,6 +2,8 @@
 their time compiling."""
 
 import os
+import pathlib
+import shutil
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = (
@@ -36,3 +38,17 @@ def load(tmp_path):
     )
 
   return call
+
+
+@pytest.fixture(scope='module')
+def browser():
+  """Headless Chromium: the system's, or Playwright's own."""
+  api = pytest.importorskip('playwright.sync_api', reason='pip install playwright')
+  names = ('chromium', 'chromium-browser', 'google-chrome')
+  found = next((path for name in names if (path := shutil.which(name))), None)
+  with api.sync_playwright() as playwright:
+    if not found and not pathlib.Path(playwright.chromium.executable_path).exists():
+      pytest.skip('no browser: apt-get install chromium, or python -m playwright install chromium')
+    started = playwright.chromium.launch(executable_path=found, args=['--no-sandbox'])
+    yield started
+    started.close()

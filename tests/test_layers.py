@@ -116,6 +116,11 @@ MAY = {
     *('bounds', 'build', 'dispatch', 'functions', 'handed', 'hub', 'model', 'networks', 'parallel'),
     *('sample', 'settings'),
   },
+  'explore.directions': {'build', 'conditions', 'dispatch', 'edit', 'sample', 'settings'},
+  'explore.views': {
+    *('conditions', 'dispatch', 'edit', 'images', 'sample', 'explore.directions'),
+  },
+  'explore.server': {'explore.views'},
   'judges': {'build', 'features.classifier'},
   'evaluate': {'data', 'judges', 'metrics', 'sample'},
   # Runs.

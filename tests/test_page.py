@@ -2,8 +2,6 @@
 
 import json
 import math
-import pathlib
-import shutil
 
 import numpy as np
 import pytest
@@ -145,20 +143,6 @@ def test_a_page_that_cannot_be_written_warns(tmp_path, caplog):
 
 
 # --- In a browser.
-
-
-@pytest.fixture(scope='module')
-def browser():
-  """Headless Chromium: the system's, or Playwright's own."""
-  api = pytest.importorskip('playwright.sync_api', reason='pip install playwright')
-  names = ('chromium', 'chromium-browser', 'google-chrome')
-  found = next((path for name in names if (path := shutil.which(name))), None)
-  with api.sync_playwright() as playwright:
-    if not found and not pathlib.Path(playwright.chromium.executable_path).exists():
-      pytest.skip('no browser: apt-get install chromium, or python -m playwright install chromium')
-    started = playwright.chromium.launch(executable_path=found, args=['--no-sandbox'])
-    yield started
-    started.close()
 
 
 @pytest.mark.slow

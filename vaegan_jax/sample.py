@@ -33,6 +33,7 @@ class Trained(NamedTuple):
   step: int
   config: dict[str, Any]
   workdir: str = ''  # where its critics are; empty if it has none
+  batch: int = BATCH  # examples per dispatch of encode and decode; it changes no more than rounding
 
   def __repr__(self) -> str:
     return (
@@ -194,14 +195,14 @@ class Trained(NamedTuple):
     return conditions.rows(self.about, n, labels, attributes)
 
   def _apply(self, name: str, inputs: np.ndarray, c: np.ndarray | None) -> Any:
-    """Outputs of one network for inputs [N, ...], in dispatches of BATCH."""
+    """Outputs of one network for inputs [N, ...], in dispatches of `batch`."""
     if not len(inputs):
       raise ValueError('give at least one image or latent, not 0')
-    spans = [slice(i, i + BATCH) for i in range(0, len(inputs), BATCH)]
+    spans = [slice(i, i + self.batch) for i in range(0, len(inputs), self.batch)]
     dispatches = (
       Dispatch(inputs[at], None if c is None else c[at], len(inputs[at])) for at in spans
     )
-    parts = outputs(self.networks[name], self.weights[name], dispatches, BATCH)
+    parts = outputs(self.networks[name], self.weights[name], dispatches, self.batch)
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
