@@ -30,7 +30,7 @@ from vaegan_jax import command, files
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
 OUT = flags.DEFINE_string(
-  'out', None, 'What to write: a grid.png, video.gif, samples.npy, or folder/.'
+  'out', None, 'What to write: a grid.png, video.gif or .mp4, samples.npy, or folder/.'
 )
 MODE = flags.DEFINE_enum(
   'mode', 'sample', ['sample', 'reconstruct', 'interpolate', 'inpaint', 'video'], 'What to draw.'
@@ -73,8 +73,10 @@ REPORT_EVERY = 5  # seconds
 
 def main() -> int:
   many = check_out(pathlib.Path(OUT.value))
-  from vaegan_jax import sample
+  from vaegan_jax import sample, sheets
 
+  if is_mp4():
+    sheets.codec()
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   if many:
@@ -85,6 +87,10 @@ def main() -> int:
   return 0
 
 
+def is_mp4() -> bool:
+  return OUT.value.lower().endswith('.mp4')
+
+
 def is_folder(out: pathlib.Path) -> bool:
   return OUT.value.endswith('/') or out.is_dir()
 
@@ -92,17 +98,18 @@ def is_folder(out: pathlib.Path) -> bool:
 def check_out(out: pathlib.Path) -> bool:
   """Whether --out takes many samples, as opposed to a grid. Raises ValueError for a bad --out."""
   many = is_folder(out) or out.suffix.lower() == '.npy'
-  drawn = '.gif' if MODE.value == 'video' else '.png'
+  drawn = ('.gif', '.mp4') if MODE.value == 'video' else ('.png',)
+  named = ' or '.join(drawn)
   if IMAGES.value is not None and MODE.value == 'sample':
     raise ValueError(
       f'--images={IMAGES.value}: samples are drawn from noise: add --mode=reconstruct or '
       '--mode=interpolate, or leave it out'
     )
   if many and MODE.value != 'sample':
-    raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a {drawn}')
-  if (not many and out.suffix.lower() != drawn) or not out.absolute().parent.is_dir():
+    raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a {named}')
+  if (not many and out.suffix.lower() not in drawn) or not out.absolute().parent.is_dir():
     also = ' or .npy file, or a folder/,' if MODE.value == 'sample' else ' file'
-    raise ValueError(f'--out={OUT.value}: name a {drawn}{also} in a folder that exists')
+    raise ValueError(f'--out={OUT.value}: name a {named}{also} in a folder that exists')
   if bool(MASK.value) != (MODE.value == 'inpaint'):
     raise ValueError(
       '--mode=inpaint needs --mask: name a picture that is white where the images are missing'
@@ -178,14 +185,15 @@ def read_mask(size: int) -> np.ndarray:
 
 
 def write_video(model: Any) -> str:
-  """Writes the .gif, a morph there and back; what to print about it."""
+  """Writes the .gif or .mp4, a morph there and back; what to print about it."""
   from vaegan_jax import images, sheets
 
   rows = interpolations(model, dict(labels=LABELS.value, attributes=attributes()))
   scale = SCALE.value or max(1, 64 // rows.shape[2])
   columns = COLUMNS.value or max(1, round(len(rows) ** 0.5))
   frames = [images.grid(still, columns, scale=scale) for still in rows.swapaxes(0, 1)]
-  sheets.save_gif(OUT.value, frames + frames[-2:0:-1], FRAME)
+  save = sheets.save_mp4 if is_mp4() else sheets.save_gif
+  save(OUT.value, frames + frames[-2:0:-1], FRAME)
   return f'{OUT.value}: {2 * len(frames) - 2} frames of {frames[0].shape[1]}x{frames[0].shape[0]}'
 
 

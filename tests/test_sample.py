@@ -1,5 +1,6 @@
 """Restored models: what they return, and what they refuse."""
 
+from fractions import Fraction
 import os
 import pathlib
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vaegan_jax import checkpoint, conditions, files, images, programs, restore, settings
+from vaegan_jax import checkpoint, conditions, files, images, programs, restore, settings, sheets
 from vaegan_jax.configs import digits
 
 pytestmark = pytest.mark.slow
@@ -286,10 +287,32 @@ def test_holes_are_filled_and_morphs_move(tmp_path):
     assert film.n_frames == 4 and film.info['loop'] == 0
 
 
+@pytest.mark.parametrize('shape', [(33, 48), (33, 48, 3)])
+def test_films_hold_their_frames(tmp_path, shape):
+  av = pytest.importorskip('av', reason='pip install vaegan_jax[video]')
+  frames = [np.full(shape, grey, np.uint8) for grey in (0, 80, 160)]
+  frames[2][:, :20] = 40
+  sheets.save_mp4(tmp_path / 'x.mp4', frames, 80)
+  with av.open(tmp_path / 'x.mp4') as film:
+    (stream,) = film.streams
+    assert stream.codec_context.name == 'h264' and stream.average_rate == Fraction(25, 2)
+    found = [frame.to_ndarray(format='rgb24') for frame in film.decode(stream)]
+  assert [f.shape for f in found] == [(34, 48, 3)] * 3
+  for frame, again in zip(frames, found):
+    grey = frame if frame.ndim == 2 else frame[..., 0]
+    assert np.abs(again[:30, ..., 1].astype(int) - grey[:30]).mean() < 4
+
+
+def test_a_film_without_its_codec(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'av', None)  # as if it were not installed
+  with pytest.raises(ValueError, match=r'pip install "vaegan_jax\[video\]", or name a .gif'):
+    sheets.codec()
+
+
 @pytest.mark.parametrize(
   'arguments,words',
   [
-    (['--mode=video', '--out=x.png'], 'x.png: name a .gif file'),
+    (['--mode=video', '--out=x.png'], 'x.png: name a .gif or .mp4 file'),
     (['--mode=inpaint', '--out=x.png'], '--mode=inpaint needs --mask'),
     (['--mask=x', '--out=x.png'], 'only --mode=inpaint takes a mask'),
     (['--mode=reconstruct', '--out=x.npy'], 'x.npy: --mode=reconstruct draws a .png'),
