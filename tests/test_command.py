@@ -536,6 +536,7 @@ def test_base_config_names_only_fields_that_are_checked_or_free():
     'data.held_out',
     'data.attributes',
     'sample_at_steps',
+    'wandb_project',
     'data.flip',
     'data.on_device',
     'network.conditional_discriminator',

@@ -1,6 +1,8 @@
 """Checks of a config before anything compiles: its fields, its method, and how they fit."""
 
+import importlib.util
 import math
+import re
 
 import jax
 from ml_collections import ConfigDict
@@ -62,6 +64,7 @@ def check(config: ConfigDict) -> None:
   check_name('first.method', config.first.method_name, config.first.method)
   check_critic_augment(config)
   check_division(config)
+  check_wandb(config.wandb_project)
 
 
 def check_critic_augment(config: ConfigDict) -> None:
@@ -82,6 +85,15 @@ def check_critic_augment(config: ConfigDict) -> None:
       f'--config.critic_augment.strength={strength}: with mode=adaptive use at most '
       f'{critic_aids.LARGEST}'
     )
+
+
+def check_wandb(project: str) -> None:
+  """Raises ValueError if W&B cannot take this name, or its client is not installed."""
+  flag = f'--config.wandb_project={project}'
+  if not re.fullmatch(r'[\w.-]{0,128}', project):
+    raise ValueError(f'{flag}: use up to 128 letters, digits, -, _ and .')
+  if project and importlib.util.find_spec('wandb') is None:
+    raise ValueError(f'{flag}: wandb is not installed: run pip install "vaegan_jax[wandb]"')
 
 
 def check_division(config: ConfigDict) -> None:

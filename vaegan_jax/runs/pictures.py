@@ -6,9 +6,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 import numpy as np
-import tensorboardX
 
 from vaegan_jax import build, data, files, images, sample, settings
+from vaegan_jax.runs.boards import Board
 
 SHOWN = 32  # reconstructions in a grid
 COMPARED = 256  # real images whose variance is taken
@@ -27,7 +27,7 @@ def draw(
   workdir: pathlib.Path,
   model: sample.Trained,
   shown: data.Dataset,
-  board: tensorboardX.SummaryWriter,
+  board: Board,
 ) -> dict[str, float]:
   """Writes grids of samples (fixed noise; one class per column) and of reconstructions.
 
@@ -53,8 +53,7 @@ def draw(
     if (workdir / name).is_file():
       raise OSError(f'{workdir / name} is a file, not a folder: move it away')
     files.save_png(workdir / name / f'step_{model.step:08d}.png', grid)
-    colour = grid.ndim == 3 and grid.shape[2] == 3
-    board.add_image(name, grid, model.step, dataformats='HWC' if colour else 'HW')
+    board.add_image(name, grid, model.step)
   if condition == 'attributes':
     return {}
   labels = np.arange(len(samples)) % (classes or 1)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 import numpy as np
-import tensorboardX
 
 from vaegan_jax import build, data, files, settings
 from vaegan_jax.model import SEES, losses_of
 from vaegan_jax.page.read import read
 from vaegan_jax.programs import Program
+from vaegan_jax.runs.boards import Board
 from vaegan_jax.runs.pages import Pages
 from vaegan_jax.runs.pictures import draw, trained
 from vaegan_jax.runs.saver import Saver
@@ -96,21 +96,20 @@ class Report:
     if self.first:
       self.pages.write_started(self.started)
     self.logs = [self.files.enter_context(open(m.workdir / 'metrics.jsonl', 'a')) for m in members]
-    self.boards = [
-      self.files.enter_context(
-        tensorboardX.SummaryWriter(str(m.workdir / 'tensorboard'), purge_step=self.run.start + 1)
-      )
-      for m in members
-    ]
+    group = '' if self.run.alone else self.run.workdir.name
+    boards = (Board(m.workdir, settings.to_dict(m.config), self.run.start, group) for m in members)
+    self.boards = [self.files.enter_context(board) for board in boards]
+    for where in filter(None, (board.where for board in self.boards)):
+      self.run.say(f'W&B: {where}')
     if self.first:
       self.files.enter_context(self.screen)
     return self
 
-  def __exit__(self, *error: object) -> None:
+  def __exit__(self, *error: Any) -> None:
     try:
       self.saver.finish()
     finally:
-      self.files.close()
+      self.files.__exit__(*error)
       if self.first and not self.run.claim.lost():
         self.pages.finish()
 

@@ -1,0 +1,106 @@
+"""Curves and pictures of a run for viewers of others: TensorBoard, and W&B where the config asks.
+
+W&B's client reads its own settings, such as WANDB_MODE=offline; it needs the extra [wandb].
+"""
+
+import importlib
+import json
+import pathlib
+import secrets
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+from vaegan_jax import files
+
+IDENTITY = 'wandb.json'  # in the workdir: a run that resumes goes on with its own curves
+
+
+class Board:
+  """The viewers of one member; use it as a context manager.
+
+  Args:
+    workdir: of the member.
+    config: of the member, as plain dicts.
+    start: the step that it resumes from.
+    group: the population's name, '' for a run alone.
+
+  Raises ValueError if W&B refuses.
+  """
+
+  def __init__(
+    self, workdir: pathlib.Path, config: dict[str, Any], start: int, group: str = ''
+  ) -> None:
+    self.client: Any = None
+    self.run: Any = None
+    self.pending: dict[int, dict[str, Any]] = {}
+    if config['wandb_project']:
+      self.client = importlib.import_module('wandb')
+      self.run = begun(self.client, workdir, config, group)
+    folder = str(workdir / 'tensorboard')
+    self.events = tensorboardX.SummaryWriter(folder, purge_step=start + 1)
+
+  def __enter__(self) -> 'Board':
+    return self
+
+  def __exit__(self, kind: object, *error: object) -> None:
+    self.flush()
+    self.events.close()
+    if self.run:
+      self.run.finish(exit_code=int(kind is not None))
+
+  @property
+  def where(self) -> str:
+    """What W&B says of the run's place; '' without it."""
+    if not self.run:
+      return ''
+    if self.run.offline:
+      return f'wandb sync {self.run.settings.sync_dir}'
+    return str(self.run.url)
+
+  def add_scalar(self, name: str, value: float, step: int) -> None:
+    """A point of a curve."""
+    self.events.add_scalar(name, value, step)
+    if self.run:
+      self.pending.setdefault(step, {})[name] = value
+
+  def add_image(self, name: str, grid: np.ndarray, step: int) -> None:
+    """A picture uint8 [H, W] or [H, W, 3]."""
+    colour = grid.ndim == 3 and grid.shape[2] == 3
+    self.events.add_image(name, grid, step, dataformats='HWC' if colour else 'HW')
+    if self.client:
+      self.pending.setdefault(step, {})[name] = self.client.Image(grid)
+
+  def flush(self) -> None:
+    """Hands on what was added."""
+    self.events.flush()
+    pending, self.pending = self.pending, {}
+    for step, values in pending.items():
+      self.run.log(dict(values, step=step))
+
+
+def begun(client: Any, workdir: pathlib.Path, config: dict[str, Any], group: str) -> Any:
+  """W&B's run of a workdir, the same one as before if it resumes."""
+  path = workdir / IDENTITY
+  if not path.is_file():
+    files.write_json(path, dict(id=secrets.token_hex(8)))
+  try:
+    run = client.init(
+      project=config['wandb_project'],
+      id=json.loads(path.read_text())['id'],
+      name=workdir.name,
+      group=group or None,
+      dir=str(workdir),
+      config=config,
+      resume='allow',
+      reinit='create_new',  # the members of a population run side by side
+      settings=client.Settings(console='off', silent=True),
+    )
+  except client.Error as e:
+    raise ValueError(
+      f'--config.wandb_project={config["wandb_project"]}: W&B refuses: '
+      f'{" ".join(str(e).split())}; WANDB_MODE=offline needs no account'
+    ) from e
+  run.define_metric('*', step_metric='step')
+  return run
