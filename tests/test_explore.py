@@ -229,6 +229,36 @@ def test_principal_directions_are_those_of_the_pixels():
   assert bright[0] > 1 and abs(bright[2]) < 0.3
 
 
+class WithAttributes(Painted):
+  """Its images are as bright as its second attribute says, and it cannot encode."""
+
+  about = types.MappingProxyType(
+    dict(condition='attributes', names=['Male', 'Smiling'], size=2, examples=[[1, 0]])
+  )
+  networks = types.MappingProxyType(dict(generator=None))
+  config = types.MappingProxyType(dict(method_name='cgan', data=dict(image_size=1, channels=1)))
+  workdir, step = '/runs/faces', 9
+
+  def _replace(self, batch):
+    return self
+
+  def decode(self, z, attributes):
+    return np.round(10 * z[:, :1] + 100 * attributes[:, 1:]).astype(np.uint8)[..., None, None]
+
+
+def test_a_model_that_takes_attributes():
+  explorer = views.Explorer(WithAttributes(), 'faces')
+  said = explorer.about()
+  assert (said['kind'], said['names'], said['condition']) == (
+    'attributes', ['Male', 'Smiling'], [1, 0]
+  )  # fmt: skip
+  assert not said['encoder'] and json.dumps(said)
+  view = dict(z=[1.5, 0, 0], condition=[0, 0.5])
+  assert explorer.image(view).item() == 65
+  code = explorer.code(view)['code']
+  assert "restore('" in code and 'step=9)' in code and 'attributes=[[0.0, 0.5]])' in code
+
+
 class Encoded:
   """Latents are the means of the upper and of the lower half."""
 
