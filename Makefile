@@ -1,11 +1,12 @@
 # make demo: train CVAE-GAN on real handwritten digits and draw samples.   make test: all tests.
 # make quick: the tests that need no subprocess, in about a minute.   make lint: style and types.
+# make docs: the docs site, build/docs/index.html.
 # Each first makes .venv with the versions of requirements.lock, whose files requirements.hashes pins.
 # make hashes: renew requirements.hashes after a change of requirements.lock; needs uv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint hashes clean
+.PHONY: demo test quick lint docs hashes clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -33,6 +34,10 @@ lint: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.hashes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+docs: .venv/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
+	@echo "Open build/docs/index.html"
 
 hashes:
 	uv pip compile requirements.lock --generate-hashes --universal --no-deps --no-annotate \

@@ -14,13 +14,14 @@ from vaegan_jax.configs import digits
 from vaegan_jax.runs import train
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [*ROOT.glob('*.md'), *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [*ROOT.glob('*.md'), *sorted((ROOT / 'docs').rglob('*.md'))]
 SNIPPETS = [
   'README.md',
   'docs/sampling.md',
   'docs/evaluation.md',
   'docs/losses.md',
   'docs/training.md',
+  'docs/start.md',
 ]
 WRITTEN = {'samples/', 'reconstructions/', 'checkpoints/', 'tensorboard/', 'folder/'}  # not here
 NUMBER = re.compile(r'[\d,]*\.?\d+(e-\d+)?')
