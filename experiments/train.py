@@ -8,7 +8,7 @@ after the first step with a checkpoint, before it at once.
 
 from absl import flags
 
-from vaegan_jax import command, interrupts
+from vaegan_jax import command
 
 CONFIG = command.define_config_flag()
 WORKDIR = flags.DEFINE_string(
@@ -24,23 +24,11 @@ INIT_FROM = flags.DEFINE_string(
   '',
   'Folder of another run: a new run starts from the weights of its newest intact checkpoint.',
 )
-DISTRIBUTED = flags.DEFINE_bool(
-  'distributed', False, 'Join the other hosts with jax.distributed.initialize().'
-)
+command.define_hosts_flags()
 
 
 def main() -> int:
-  if DISTRIBUTED.value:
-    import jax
-
-    try:
-      jax.distributed.initialize()
-    except (ValueError, RuntimeError) as e:
-      raise ValueError(
-        f'--distributed found no other hosts ({e}): start the same command on every host of a TPU '
-        'slice or a Slurm job, or leave --distributed out on a single host'
-      ) from e
-    interrupts.leave_at_once()  # JAX has set a handler of SIGTERM
+  command.join_hosts()
   from vaegan_jax.runs import dry_run, train
 
   if DRY_RUN.value:

@@ -131,6 +131,8 @@ def check_arguments(path, arguments):
       assert value in ast.literal_eval(known[name].args[2]), argument
     elif kind == 'config_file':
       config = config_of(value)
+    elif name == 'train':
+      check_arguments(ROOT / 'experiments' / 'train.py', shlex.split(value))
     elif name == 'data':
       config = config_of(f'{value}:vae_gan')
     elif name == 'vary':
@@ -186,7 +188,12 @@ def test_inline_names_exist(page):
 def test_enough_commands_are_found():
   found = {page.name: len(list(commands(page.read_text()))) for page in PAGES}
   assert found['README.md'] >= 9 and found['results.md'] >= 12 and found['speed.md'] >= 12
-  assert found['training.md'] >= 6 and found['sampling.md'] >= 6 and found['CONTRIBUTING.md'] >= 3
+  assert (
+    found['tpu_vms.md'] >= 6
+    and found['training.md'] >= 6
+    and found['sampling.md'] >= 6
+    and found['CONTRIBUTING.md'] >= 3
+  )
 
 
 def test_the_readme_takes_a_minute():

@@ -47,6 +47,7 @@ MAY = {
   'interrupts': set(),
   'health': set(),
   'failures': set(),
+  'hosts': set(),
   'images': set(),
   'files': {'interrupts', 'words'},
   'checkpoint': {'files'},
@@ -139,11 +140,11 @@ MAY = {
   'runs.fork': {'checkpoint', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
   'runs.memory': {'parallel', 'words'},
   'runs.train': {
-    *('build', 'checkpoint', 'data', 'files', 'programs', 'settings', 'step'),
+    *('build', 'checkpoint', 'data', 'files', 'hosts', 'programs', 'settings', 'step'),
     *('runs.fork', 'runs.memory', 'runs.pages', 'runs.report', 'runs.signals', 'runs.workdir'),
   },
   'runs.dry_run': {'build', 'parallel', 'programs', 'settings', 'words', 'runs.memory'},
-  'command': {'configs', 'failures', 'files', 'interrupts', 'words'},
+  'command': {'configs', 'failures', 'files', 'hosts', 'interrupts', 'words'},
 }
 # The files that a ConfigDict reaches; all others take plain values.
 READ_CONFIGS = {'settings', 'checks', 'build', 'programs', 'command'}

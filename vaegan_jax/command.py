@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_flags
 
-from vaegan_jax import configs, interrupts
+from vaegan_jax import configs, hosts, interrupts
 from vaegan_jax.failures import RunFailed
 from vaegan_jax.words import closest
 
@@ -60,11 +60,12 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
     code = main()
   except Exception as e:
     code, told = verdict(e)
-    if code == 1:
+    if code == 1 and not hosts.several():
       raise
-    if '--traceback' in sys.argv:
+    if code == 1 or '--traceback' in sys.argv:
       traceback.print_exc()
     print(f'error: {told}', file=sys.stderr)
+  hosts.leave(code)
   sys.exit(code)
 
 
@@ -72,7 +73,8 @@ def verdict(error: Exception) -> tuple[int, str]:
   """(exit code, message) for an error.
 
   The code is 2 for arguments that cannot be used (ValueError, OSError, bad flags), 3 for a run that
-  failed (FloatingPointError, RunFailed, or out of memory), and 1 for a mistake in the program.
+  failed (FloatingPointError, RunFailed, out of memory, or another process of it was lost), and 1
+  for a mistake in the program.
   """
   told = str(error)
   if isinstance(error, MemoryError) or (
@@ -81,6 +83,8 @@ def verdict(error: Exception) -> tuple[int, str]:
     told = told.partition('\n')[0]
     known = told.startswith('out of memory')
     return 3, told if known else f'out of memory: ask for fewer or smaller images ({told})'
+  if hosts.lost(error):
+    return 3, f'{hosts.LOST} ({told.partition(chr(10))[0]})'
   if isinstance(error, (FloatingPointError, RunFailed)):
     return 3, told
   return 2 if isinstance(error, (ValueError, OSError)) else 1, told
@@ -179,6 +183,30 @@ def define_resume_flag() -> flags.FlagHolder:
     'newest: resume from the newest sound checkpoint. strict: so, but stop if it is damaged. A '
     'step: resume from that checkpoint, and rename the later ones.',
   )
+
+
+def define_hosts_flags() -> None:
+  """Defines the flags of join_hosts."""
+  flags.DEFINE_bool(
+    'distributed', False, 'Join the other hosts, which JAX finds on TPU VMs and under Slurm.'
+  )
+  flags.DEFINE_string(
+    'coordinator_address', None, 'HOST:PORT of process 0, where JAX does not find it by itself.'
+  )
+  flags.DEFINE_integer('num_processes', None, 'Number of processes of the run.', lower_bound=1)
+  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0.', lower_bound=0)
+  flags.DEFINE_integer(
+    'initialization_timeout', 900, 'Seconds to wait for the other hosts.', lower_bound=1
+  )
+
+
+def join_hosts() -> None:
+  """Joins the other hosts of a run if a flag of define_hosts_flags asks for it."""
+  names = ('coordinator_address', 'num_processes', 'process_id')
+  given = {name: value_of(name) for name in names}
+  if value_of('distributed') or any(value is not None for value in given.values()):
+    hosts.join(**given, initialization_timeout=value_of('initialization_timeout'))
+    interrupts.leave_at_once()  # JAX may have set a handler of SIGTERM
 
 
 def resume_options(value: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ MAY_CHANGE = (
   'data.held_out',
   'data.on_device',
 )
+# The processes of a run on several hosts may differ in these fields.
+OF_A_HOST = ('data.data_dir', 'data.cache_dir', 'data.download', 'data.path')
 # Fields that older configs lack, and the value that reproduces what those runs did.
 ADDED = {
   'accumulate': 1,

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import build, checkpoint, data, files, programs, settings
+from vaegan_jax import build, checkpoint, data, files, hosts, programs, settings
 from vaegan_jax.runs import fork, memory, pages
 from vaegan_jax.runs.report import Report, Run, by_member
 from vaegan_jax.runs.signals import StopSignals
@@ -76,6 +76,7 @@ def train_members(
     files.check_name(path, flag)
   workdir = pathlib.Path(workdir).absolute()
   members = [Member(name, config, workdir / name) for name, config in configs.items()]
+  check_same_run(members, {'--init_from': str(init_from or ''), '--resume': [strict, from_step]})
   settings.check_members(configs)
   for config in configs.values():
     build.check(config)
@@ -100,6 +101,7 @@ def train_members(
   with claimed(dict.fromkeys([workdir, *(m.workdir for m in members)])) as claim:
     start = begin(members, workdir, strict, say, from_step)
     run = Run(members, workdir, about, shown, start, say, claim)
+    check_same_folders(run, dataset)
     if start:
       if init_from:
         say(f'--init_from is ignored: {workdir} has checkpoints of its own')
@@ -163,6 +165,28 @@ def loop(
   where = f'{run.workdir}/samples' if run.alone else f'the samples/ of each member in {run.workdir}'
   run.say(f'done: {config.steps} steps. Pictures are in {where}')
   return 0
+
+
+def check_same_run(members: Sequence[Member], asked: Mapping[str, Any]) -> None:
+  """Raises ValueError if the processes of a run differ in their code, their configs or `asked`."""
+  facts = {'the code (vaegan_jax or jax)': hosts.code_digest(), **asked}
+  for member in members:
+    facts['--workdir'] = str(member.workdir)
+    for path, value in settings.fields(settings.to_dict(member.config)):
+      if path not in settings.OF_A_HOST:
+        facts[f'--config.{path}'] = value
+  hosts.check_same(facts, 'start the same command, with the same versions, on every host')
+
+
+def check_same_folders(run: Run, dataset: data.Dataset) -> None:
+  """Raises ValueError if the processes of a run see other checkpoints, another workdir or data."""
+  facts = {'the step to resume from': run.start, 'the number of images': len(dataset.images)}
+  for member in run.members:
+    facts[f'whether {member.workdir} exists'] = hosts.appears(member.workdir)
+  hosts.check_same(
+    {**facts, **run.about},
+    '--workdir must be on storage that all hosts share, and the data must be the same',
+  )
 
 
 def inits(run: Run, stage: programs.Stage) -> list[Callable[[], TrainState]]:
