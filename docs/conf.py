@@ -12,7 +12,7 @@ from docutils import nodes
 from latex2mathml import converter
 
 # What jax.typing.ArrayLike and numpy.typing.ArrayLike spell out.
-UNIONS = r'Array \| ndarray \| bool \| number[ |\w]*complex|_Buffer \|.*?\| str\]'
+UNIONS = r'[~\w.]*Array \| [~\w.]*ndarray \| [~|\w. ]*complex|[~\w.]*_Buffer \|.*?\| str\]'
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -108,12 +108,15 @@ def converted(lines):
 
 
 def on_docstring(app, what, name, of, options, lines):
-  """Converts a docstring, and puts the formula of a loss or metric below its first line."""
-  new = list(converted(lines))
-  if formula := app.formulas.get(name):
-    end = new.index('') if '' in new else len(new)
-    new[end:end] = ['', '.. math::', '', f'   {formula}', '']
-  lines[:] = new
+  """Converts a docstring; the formula of a loss or metric takes the place of that in plain text."""
+  formula = app.formulas.get(name)
+  groups = list(paragraphs(lines))
+  if formula and len(groups) > 1 and groups[1][0].startswith('    '):
+    del groups[1]
+  new = [list(converted(group)) for group in groups]
+  if formula:
+    new.insert(1, ['.. math::', '', f'   {formula}', ''])
+  lines[:] = [line for group in new for line in group]
 
 
 def on_signature(app, what, name, of, options, signature, returned):
