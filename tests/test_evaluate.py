@@ -79,6 +79,21 @@ def test_real_images_as_samples_reach_what_real_images_reach(digits):
   json.dumps(result)
 
 
+def test_samples_that_are_training_images_are_told(digits):
+  result = judged(digits)
+  assert result['overfitting']['c_t'] < -3 < result['held_out']['c_t']
+  assert result['overfitting']['authenticity'] == 0 < 0.2 < result['held_out']['authenticity']
+  assert result['overfitting']['fld_gap'] < -50 < -20 < result['held_out']['fld_gap']
+  assert 'copies training images' in result['verdict']
+  assert any(line.startswith('held_out') for line in evaluate.lines(result))
+  held_out, _ = digits
+  judge = Pixels(held_out)
+  alone = evaluate.evaluate(
+    Model(held_out), evaluate.Judges(judge, judge, judge), held_out, held_out, n=100
+  )
+  assert not {'overfitting', 'held_out'} & set(alone)  # there is no held-out split
+
+
 def test_what_collapses_or_mistakes_the_class_is_seen(digits):
   good, collapsed, wrong = judged(digits), judged(digits, collapsed=True), judged(digits, wrong=1)
   assert 'look alike' in collapsed['verdict'] and 'often wrong' in wrong['verdict']

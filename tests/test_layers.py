@@ -18,8 +18,11 @@ METRICS = {
   f'metrics.{name}': {'metrics.arrays', 'metrics.distances'}
   for name in (
     'attributes',
+    'data_copying',
     'density_coverage',
     'diversity',
+    'energy',
+    'feature_likelihood',
     'frechet_distance',
     'inception_score',
     'kid',
@@ -123,7 +126,9 @@ MAY = {
   },
   'explore.server': {'explore.views'},
   'judges': {'build', 'features.classifier'},
-  'evaluate': {'data', 'judges', 'metrics', 'sample'},
+  'overfitting': {'metrics', 'metrics.data_copying'},
+  'verdict': {'overfitting'},
+  'evaluate': {'data', 'judges', 'metrics', 'overfitting', 'sample', 'verdict'},
   # Runs.
   'runs.signals': {'interrupts'},
   'runs.workdir': {'checkpoint', 'failures', 'files', 'settings'},

@@ -167,3 +167,29 @@ def test_unit_scales_what_goes_in_and_out(key):
     rtol=1e-4,
     atol=1e-5,
   )
+
+
+def test_a_batch_of_fixed_points_holds_no_other(key):
+  points = jnp.arange(40.0).reshape(20, 2)
+  few = toy.batch(key, toy.Toy(batch_size=500), toy.Fixed(points, 7))
+  assert set(np.asarray(few)[:, 0]) == set(range(0, 14, 2))  # all of the first 7, and no other
+  np.testing.assert_array_equal(few[:, 1], few[:, 0] + 1)
+  new = toy.batch(key, SMALL, toy.Fixed(points, 0))
+  np.testing.assert_array_equal(new, toy.ring(key, 8, SMALL))
+  np.testing.assert_array_equal(new, toy.batch(key, SMALL))
+
+
+def test_members_with_fixed_points_train_on_their_own():
+  points = jnp.stack([jnp.full((3, 2), 80.0), jnp.full((3, 2), 120.0)] * 4)
+  fixed = toy.Fixed(points, jnp.array([3, 3, 0, 0] * 2))
+  population = toy.population(['gan'], [0, 0, 0, 1] * 2, SMALL, fixed=fixed)
+  states, _ = population.advance(population.init(), 3)
+  first, second, third, fourth = np.asarray(population.generated(states, 5)['gan'])[:4]
+  assert abs(first - second).max() > 0 and abs(third - fourth).max() > 0
+  state, step = population.init()['gan'], jax.jit(toy.member('gan', SMALL).step)
+  state = jax.tree.map(lambda a: a[0], state)
+  for _ in range(3):
+    state, _ = step(state, jax.random.key(0), toy.Fixed(points[0], 3))
+  np.testing.assert_allclose(first, toy.generated(state, 5, SMALL), rtol=1e-3)
+  logits = population.logits(states, points)['gan']
+  np.testing.assert_allclose(logits[0], toy.logits(state, points[0], SMALL), rtol=1e-2, atol=1e-4)

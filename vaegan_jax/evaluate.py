@@ -4,22 +4,25 @@ The same metrics judge as many real images: the distance between two halves of t
 best that a model can reach.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 import logging
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaegan_jax import metrics
+from vaegan_jax import metrics, overfitting
 from vaegan_jax.data import Dataset
 from vaegan_jax.judges import Judges
 from vaegan_jax.sample import Trained
+from vaegan_jax.verdict import verdict
 
 log = logging.getLogger(__name__)
 
 ATTRIBUTE_VECTORS, ATTRIBUTE_SAMPLES = 200, 10  # vectors compared, images of each
-RIGHT, DIVERSE, SHARP = 0.8, 0.5, 0.7  # over real images: less is told by the verdict
-RECALLED = 0.2  # likewise
+GROUPS = (
+  *('samples', 'real', 'ratio', 'attributes', 'reconstructions', 'latents'),
+  *('overfitting', 'held_out'),
+)
 
 
 class Compared(NamedTuple):
@@ -44,7 +47,8 @@ def evaluate(
   """{group: {figure: float, or list by class}} of a model, with the names of its judges.
 
   Groups: `samples`, `real` (training images judged like samples), `ratio` (samples over real;
-  `sharpness` compares gradient energies), and with an encoder `reconstructions` and `latents`;
+  `sharpness` compares gradient energies), with an encoder `reconstructions` and `latents`, and with
+  a held-out split `overfitting` and its null `held_out`;
   `judges` and `settings` say how, and `verdict` tells it in a line.
 
   Args:
@@ -67,12 +71,16 @@ def evaluate(
   names = {role: judge.name for role, judge in judges._asdict().items() if judge is not None}
   result = dict(settings=about, judges=names)
   target = judges.features.features(compared.reference)
-  for name, images, labels in (
-    ('samples', compared.samples, compared.labels),
-    ('real', compared.known, compared.known_labels),
-  ):
-    log.info('judging %d images: %s', len(images), name)
-    result[name] = image_figures(judges, target, images, labels, seed)
+  log.info('judging %d samples', len(compared.samples))
+  features = judges.features.features(compared.samples)
+  result['samples'] = image_figures(
+    judges, target, features, compared.samples, compared.labels, seed
+  )
+  log.info('judging %d real images', len(compared.known))
+  known = judges.features.features(compared.known)
+  result['real'] = image_figures(judges, target, known, compared.known, compared.known_labels, seed)
+  if real is not seen:
+    result |= overfitting_groups(judges, target, features, seen, seed)
   result['ratio'] = ratios(result['samples'], result['real'])
   if compared.labels is not None:
     result['ratio'] |= diversity_ratios(judges, compared, len(seen.class_names))
@@ -115,10 +123,18 @@ def images_to_compare(model: Trained, real: Dataset, seen: Dataset, n: int, seed
 
 
 def image_figures(
-  judges: Judges, target: np.ndarray, images: np.ndarray, labels: np.ndarray | None, seed: int
+  judges: Judges,
+  target: np.ndarray,
+  features: np.ndarray,
+  images: np.ndarray,
+  labels: np.ndarray | None,
+  seed: int,
 ) -> dict[str, Any]:
-  """{figure: value} of images [N, H, W, C]; target: features of real ones; labels: [N] or None."""
-  figures = distances(target, judges.features.features(images))
+  """{figure: value} of images [N, H, W, C], their features, and labels [N] or None.
+
+  target: features of real images.
+  """
+  figures = distances(target, features)
   figures['gradient_energy'] = float(metrics.gradient_energy(images).mean())
   if judges.scores:
     probabilities = metrics.class_probabilities(judges.scores.logits(images))
@@ -136,6 +152,19 @@ def image_figures(
         top1_per_class=by_class.tolist(),
       )
   return figures
+
+
+def overfitting_groups(
+  judges: Judges, target: np.ndarray, features: np.ndarray, seen: Dataset, seed: int
+) -> dict[str, dict[str, float]]:
+  """`overfitting` of samples, `held_out` of held-out images, from features of both."""
+  at = overfitting.training_images(len(seen.images), len(features), seed)
+  log.info('comparing the samples with %d training images', len(at))
+  train = judges.features.features(np.asarray(seen.images[at]))
+  return dict(
+    overfitting=overfitting.overfitting_figures(train, target, features, seed),
+    held_out=overfitting.null_figures(train, target, seed),
+  )
 
 
 def ratios(samples: dict[str, Any], real: dict[str, Any]) -> dict[str, float]:
@@ -235,31 +264,6 @@ def attribute_figures(
   )
 
 
-def verdict(result: Mapping[str, Mapping[str, Any]]) -> str:
-  """The result in one line: what is wrong with the samples, or that nothing stands out.
-
-  It judges samples in units of real images; which figures there are depends on the data.
-  """
-  samples, ratio = result['samples'], result.get('ratio', {})
-  wrong = []
-  if (top1 := ratio.get('top1', 1.0)) < RIGHT:
-    wrong.append(f'classes are often wrong (top-1 {samples["top1"]:.0%}, {top1:.0%} of real)')
-  diversity = min(ratio.get('diversity_pixels', 1.0), ratio.get('diversity_features', 1.0))
-  if diversity < DIVERSE:
-    wrong.append(f'samples of a class look alike (diversity {diversity:.0%} of real)')
-  elif samples['recall'] < RECALLED * result['real']['recall']:
-    wrong.append(f'much of the data is missing (recall {samples["recall"]:.2g})')
-  if (sharpness := ratio.get('sharpness', 1.0)) < SHARP:
-    wrong.append(f'blurred (sharpness {sharpness:.0%} of real)')
-  elif sharpness > 1 / SHARP:
-    wrong.append(f'noisy (sharpness {sharpness:.0%} of real)')
-  if 'latents' in result and not result['latents']['active_units']:
-    wrong.append('the latents carry nothing')
-  distance, best = samples['frechet_distance'], result['real']['frechet_distance']
-  found = '; '.join(wrong) or 'nothing stands out'
-  return f'verdict: {found}; Frechet distance {distance:.3g}, real images {best:.3g}'
-
-
 def lines(result: dict[str, Any]) -> Iterator[str]:
   """Yields the result as text: the verdict, then one figure per line."""
   if 'verdict' in result:  # evaluations of older versions have none
@@ -271,7 +275,12 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     'better: low distances (Frechet, KID) and squared errors; ratios near 1; all else high. '
     'real: training images'
   )
-  for group in ('samples', 'real', 'ratio', 'attributes', 'reconstructions', 'latents'):
+  if 'overfitting' in result:
+    yield (
+      'overfitting: C_T below -3, an authenticity or FLD gap far below those of held_out (held-out '
+      'images judged as samples), or an energy gap far above'
+    )
+  for group in GROUPS:
     for name, value in result.get(group, {}).items():
       if value is not None and not isinstance(value, list):  # JSON has null for NaN
         yield f'{group:16}{name:28}{value:.4g}'

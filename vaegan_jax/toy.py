@@ -43,6 +43,13 @@ class Toy(NamedTuple):
   match_decay: float = 0.9  # of the moving averages of f_D's means; 0 uses the batch's own
 
 
+class Fixed(NamedTuple):
+  """Training points that stay the same: a batch draws from them, each time with replacement."""
+
+  points: Any  # float32 [P, 2]
+  count: Any  # int: only the first `count` are used; 0 draws new points of the ring instead
+
+
 class Recipe(NamedTuple):
   """A method of the toy example: its table, its losses and its optimizer."""
 
@@ -68,6 +75,15 @@ def ring(key: jax.Array, count: int, toy: Toy = Toy()) -> jax.Array:
   angle = jax.random.uniform(angle_key, (count, 1), maxval=2 * jnp.pi)
   radius = toy.radius * (1 + toy.width * jax.random.normal(radius_key, (count, 1)))
   return jnp.array(CENTRE) + radius * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], 1)
+
+
+def batch(key: jax.Array, toy: Toy = Toy(), fixed: Fixed | None = None) -> jax.Array:
+  """Training points float32 [B, 2]: new ones of the ring, or drawn from the fixed ones."""
+  new = ring(key, toy.batch_size, toy)
+  if fixed is None:
+    return new
+  at = jax.random.randint(key, (toy.batch_size,), 0, jnp.maximum(fixed.count, 1))
+  return jnp.where(fixed.count > 0, fixed.points[at], new)
 
 
 def measures(
@@ -112,7 +128,7 @@ class Member(NamedTuple):
   """The functions of one member of a population."""
 
   init: Callable  # key -> TrainState
-  step: Callable  # (state, key) -> (state, terms)
+  step: Callable  # (state, key, Fixed or None) -> (state, terms)
 
 
 def member(name: str, toy: Toy = Toy()) -> Member:
@@ -141,16 +157,20 @@ def member(name: str, toy: Toy = Toy()) -> Member:
     init_key = jax.random.split(key, 3)[0]
     return init_state(model, optimizers, init_key, jnp.zeros((2, 2)), None, toy.latent_size)
 
-  def step(state, key):
+  def step(state, key, fixed=None):
     _, data_key, noise_key = jax.random.split(key, 3)
-    x = ring(jax.random.fold_in(data_key, state.step), toy.batch_size, toy)
+    x = batch(jax.random.fold_in(data_key, state.step), toy, fixed)
     return one_step(state, dict(x=x), noise_key)
 
   return Member(init, step)
 
 
 def advance(
-  step: Callable, count: int | jax.Array, state: TrainState, key: jax.Array
+  step: Callable,
+  count: int | jax.Array,
+  state: TrainState,
+  key: jax.Array,
+  fixed: Fixed | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """(state, {term: mean over the steps}) after `count` steps of one member, in one loop.
 
@@ -159,10 +179,12 @@ def advance(
 
   def body(_, carried):
     state, sums = carried
-    state, terms = step(state, key)
+    state, terms = step(state, key, fixed)
     return state, jax.tree.map(jnp.add, sums, terms)
 
-  zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(step, state, key)[1])
+  zeros = jax.tree.map(
+    lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(step, state, key, fixed)[1]
+  )
   state, sums = jax.lax.fori_loop(0, count, body, (state, zeros))
   return state, {name: value / count for name, value in sums.items()}
 
@@ -174,12 +196,20 @@ def generated(state: TrainState, count: int, toy: Toy = Toy()) -> jax.Array:
   return mlp.Generator(unit=toy.generator_unit).apply(variables, z, None, train=False)
 
 
+def logits(state: TrainState, points: jax.Array, toy: Toy = Toy()) -> jax.Array:
+  """What a member's discriminator says of points [P, 2]: [P]."""
+  variables: Any = {'params': state.params['discriminator']}
+  network = mlp.Discriminator(unit=toy.discriminator_unit)
+  return network.apply(variables, points, None, train=False)[0]
+
+
 class Population(NamedTuple):
   """Functions of all members; states are {method: TrainState with a leading axis of members}."""
 
   init: Callable  # () -> states
   advance: Callable  # (donated states, steps) -> (states, {method: mean terms [N]}), one program
   generated: Callable  # (states, count) -> {method: points [N, count, 2]}
+  logits: Callable  # (states, points [N, P, 2]) -> {method: logits [N, P]}
 
 
 def population(
@@ -187,8 +217,9 @@ def population(
   seeds: Sequence[int],
   toy: Toy = Toy(),
   devices: Sequence[jax.Device] | None = None,
+  fixed: Fixed | None = None,
 ) -> Population:
-  """The Population of N seeds of each method in `names`.
+  """The Population of N seeds of each method in `names`; `fixed` has a leading axis of members.
 
   A member computes what its seed computes when trained alone, to rounding. The members of a method
   share one vmapped step; all methods share one compiled program. The members are sharded over the
@@ -199,7 +230,7 @@ def population(
   mesh = parallel.devices_mesh(devices)
   spread = PartitionSpec(parallel.AXIS) if len(seeds) % mesh.size == 0 else PartitionSpec()
   across = NamedSharding(mesh, spread)
-  keys = jax.device_put(keys, across)
+  keys, fixed = jax.device_put((keys, fixed), across)
 
   @functools.partial(jax.jit, out_shardings=across)
   def init():
@@ -208,7 +239,7 @@ def population(
   @functools.partial(jax.jit, donate_argnums=0)  # the count is traced: one program for every count
   def all_advance(states, count):
     moved = {
-      name: jax.vmap(functools.partial(advance, own.step, count))(states[name], keys)
+      name: jax.vmap(functools.partial(advance, own.step, count))(states[name], keys, fixed)
       for name, own in members.items()
     }
     return tuple({name: pair[i] for name, pair in moved.items()} for i in (0, 1))
@@ -219,4 +250,9 @@ def population(
       name: jax.vmap(lambda s: generated(s, count, toy))(state) for name, state in states.items()
     }
 
-  return Population(init, all_advance, all_generated)
+  @jax.jit
+  def all_logits(states, points):
+    own = functools.partial(logits, toy=toy)
+    return {name: jax.vmap(own)(state, points) for name, state in states.items()}
+
+  return Population(init, all_advance, all_generated, all_logits)

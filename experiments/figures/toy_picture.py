@@ -56,8 +56,8 @@ class Canvas:
     corners = panel.x, panel.y, panel.x + SIDE, panel.y + SIDE
     self.pen.rectangle([corner * SCALE for corner in corners], **style)
 
-  def dot(self, x: float, y: float, colour: tuple[int, int, int]) -> None:
-    corners = x - 1.3, y - 1.3, x + 1.3, y + 1.3
+  def dot(self, x: float, y: float, colour: tuple[int, int, int], radius: float = 1.3) -> None:
+    corners = x - radius, y - radius, x + radius, y + radius
     self.pen.ellipse([corner * SCALE for corner in corners], fill=(*colour, 130))
 
   def reduced(self) -> np.ndarray:

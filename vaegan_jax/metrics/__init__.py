@@ -6,8 +6,11 @@ for shapes that do not fit, NaN, too few examples, or images in an unknown range
 """
 
 from vaegan_jax.metrics.attributes import AttributeSimilarity, attribute_similarity
+from vaegan_jax.metrics.data_copying import authenticity, data_copying
 from vaegan_jax.metrics.density_coverage import DensityCoverage, density_coverage
 from vaegan_jax.metrics.diversity import diversity_ratio, within_class_distance
+from vaegan_jax.metrics.energy import energy_distance, energy_gap
+from vaegan_jax.metrics.feature_likelihood import fld_gap
 from vaegan_jax.metrics.frechet_distance import (
   FeatureStats,
   feature_stats,
@@ -35,6 +38,7 @@ __all__ = [
     'class_probabilities', 'inception_score', 'top1', 'top1_per_class',
     'within_class_distance', 'diversity_ratio', 'mode_counts', 'modes_covered', 'mode_kl',
     'psnr', 'ssim', 'gradient_energy', 'active_units', 'kl_per_dimension',
+    'data_copying', 'authenticity', 'energy_distance', 'energy_gap', 'fld_gap',
     'AttributeSimilarity', 'attribute_similarity',
 ]
 # fmt: on

@@ -38,3 +38,12 @@ def radii(points: np.ndarray, k: int) -> np.ndarray:
     distance[np.arange(len(distance)), np.arange(block.start, block.stop)] = -1.0
     result[block] = np.partition(distance, k, axis=1)[:, k]
   return result
+
+
+def nearest(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(distance [N], index [N]) of the nearest of columns [M, F] to each of rows [N, F]."""
+  distance, at = np.empty(len(rows)), np.empty(len(rows), int)
+  for block, found in blocks(rows, columns):
+    at[block] = found.argmin(1)
+    distance[block] = found.min(1)
+  return distance, at

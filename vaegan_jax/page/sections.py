@@ -102,7 +102,7 @@ def metrics_section(run: Recorded) -> str:
   e = run.evaluation
   groups = ('samples', 'real', 'ratio', 'attributes', 'reconstructions', 'latents')
   parts = []
-  for group in groups:
+  for group in (*groups, 'overfitting', 'held_out'):
     pairs = [(k, v) for k, v in (e.get(group) or {}).items() if isinstance(v, (int, float))]
     rows = ''.join(f'<tr><th scope="row">{text(k)}</th><td>{form(v)}</td></tr>' for k, v in pairs)
     if rows:
