@@ -373,7 +373,12 @@ def test_sampling_without_a_run(arguments, words):
   [
     *(
       (f'figures/{name}', ['--workdir=nowhere', '--out=x.json'], '--out=x.json: name a .png file')
-      for name in ('bao_inpainting', 'bao_morphing', 'larsen_attributes')
+      for name in (
+        'bao_inpainting',
+        'bao_morphing',
+        'bao_super_resolution',
+        'larsen_attributes',
+      )
     ),
     ('figures/toy_example', ['--out=x.json'], '--out=x.json: name a .png file'),
     ('figures/larsen_attributes', ['--n=1'], '--n=1: 1 is not integer >= 2'),

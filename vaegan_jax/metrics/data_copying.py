@@ -4,8 +4,6 @@ import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.cluster import vq
-from scipy.stats import rankdata
 
 from vaegan_jax.metrics import arrays, distances
 
@@ -32,9 +30,11 @@ def data_copying(
   train, test, generated = arrays.feature_sets(train, test, generated)
   if not 1 <= cells <= len(train):
     raise ValueError(f'cells is {cells}: use 1 to the number of training points, {len(train)}')
+  from sklearn import cluster  # takes a second to import
+
   with warnings.catch_warnings():
-    warnings.simplefilter('ignore', UserWarning)  # a cell without points is harmless
-    centres, _ = vq.kmeans2(train, cells, minit='points', seed=seed)
+    warnings.simplefilter('ignore', UserWarning)  # fewer different points than cells are harmless
+    centres = cluster.KMeans(cells, n_init=1, random_state=seed).fit(train).cluster_centers_
   test_cell, generated_cell = (distances.nearest(x, centres)[1] for x in (test, generated))
   far_test, far_generated = (distances.nearest(x, train)[0] for x in (test, generated))
   least, total, weight = min(LEAST, len(generated) // cells), 0.0, 0
@@ -48,8 +48,8 @@ def data_copying(
 
 def _mann_whitney(first, second):
   """Z of how often an entry of `first` [l] is larger than one of `second` [m]."""
-  l, m = len(first), len(second)
-  u = rankdata(np.concatenate([first, second]))[:l].sum() - l * (l + 1) / 2
+  l, m, ranked = len(first), len(second), np.sort(second)
+  u = sum(np.searchsorted(ranked, first, side).sum() for side in ('left', 'right')) / 2  # ties: 1/2
   return (u - l * m / 2) / np.sqrt(l * m * (l + m + 1) / 12)
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
 
 from vaegan_jax.metrics import arrays, distances
 
@@ -22,17 +21,16 @@ def fld_gap(train: ArrayLike, test: ArrayLike, generated: ArrayLike) -> float:
   likelihood of that training point and of no test point. The fit itself prefers `train` a little,
   most in few dimensions: compare with the value of held-out images as `generated`.
   """
-  train, test, generated = arrays.feature_sets(train, test, generated)
-  deviation = train.std(0)
+  sets = arrays.feature_sets(train, test, generated)
+  deviation = sets[0].std(0)
   deviation[deviation < 1e-12] = 1.0
-  train, test, generated = (x / deviation for x in (train, test, generated))
-  size = train.shape[1]
-  of_train = _squared(train, generated)
-  variance = np.full(len(generated), of_train.mean() / size)
+  of_train, of_test = (_squared(x / deviation, sets[2] / deviation) for x in sets[:2])
+  size = len(deviation)
+  variance = np.full(len(sets[2]), of_train.mean() / size)
   floor, before = max(FLOOR * variance[0], 1e-300), np.inf
   for _ in range(ROUNDS):
     joint = _log_joint(of_train, variance, size)
-    whole = logsumexp(joint, axis=1, keepdims=True)
+    whole = _log_sum(joint)
     nll = -whole.mean() / size
     if before - nll < ENOUGH:
       break
@@ -41,7 +39,7 @@ def fld_gap(train: ArrayLike, test: ArrayLike, generated: ArrayLike) -> float:
     weight = np.maximum(share.sum(0), 1e-12)
     variance = np.maximum((share * of_train).sum(0) / (size * weight), floor)
   nll_train = _nll(of_train, variance, size)
-  return float(100.0 * (nll_train - _nll(_squared(test, generated), variance, size)) / size)
+  return float(100.0 * (nll_train - _nll(of_test, variance, size)) / size)
 
 
 def _squared(rows, columns):
@@ -56,4 +54,10 @@ def _log_joint(squared, variance, size):
 
 
 def _nll(squared, variance, size):
-  return -logsumexp(_log_joint(squared, variance, size), axis=1).mean()
+  return -_log_sum(_log_joint(squared, variance, size)).mean()
+
+
+def _log_sum(values):
+  """[N, 1]: log of the sum over columns of exp(values [N, L])."""
+  most = values.max(1, keepdims=True)
+  return most + np.log(np.exp(values - most).sum(1, keepdims=True))
