@@ -90,6 +90,12 @@ SPECIAL = {
     ('--shown=3', '--seeds=2'),
     ('--out=x.jpg',),
   ),
+  'experiments/figures/toy_overfitting.py': (
+    ('--methods=',),
+    ('--methods=cat',),
+    ('--batch_size=0',),
+    ('--out=x.jpg',),
+  ),
   **{
     f'experiments/{name}.py': (('--data=nowhere',), ('--set=steps=cat',), ('--set=pixle=1',))
     for name in ('tables/bao_table_1', 'tables/bao_losses', 'tables/larsen_table_2')

@@ -449,6 +449,9 @@ TOY = 'figures.toy_example'
     ('tables.larsen_pretraining', ['--learning_rate=0'], 'learning_rate=0.0: use at least 1e-12'),
     ('figures.larsen_attributes', ['--out=x.png', '--strength=nan'], '--strength=nan: give a'),
     ('figures.larsen_samples', ['--data=../configs/digits'], '--data=../configs/digits: no such'),
+    ('figures.toy_overfitting', ['--methods='], '--methods= is empty: use one or more of gan'),
+    ('figures.toy_overfitting', ['--methods=cat'], "no method 'cat': use one of gan, wgan"),
+    ('figures.bao_super_resolution', ['--out=x.png', '--of_samples', '--images=y'], 'leave it out'),
     (TOY, ['--shown=3', '--seeds=2'], '--shown=3: use at most --seeds=2'),
     (TOY, ['--methods='], '--methods= is empty: use one or more of gan, wgan, matching'),
     (TOY, ['--set=radius=-1'], '--set=radius=-1: use at least 1e-06, at most 1e.06'),
@@ -466,6 +469,19 @@ def test_hostile_flags(name, arguments, words, script, monkeypatch):
   with pytest.raises(ValueError, match=words):
     command.read_flags(['x', *arguments])
     module.main()
+
+
+def test_fixed_points_of_the_toy_example_stand_beside_their_members(script):
+  toy = script('figures.toy_overfitting')
+  points = {
+    (size, seed): (np.full((size, 2), size + seed), None) for size in toy.SIZES for seed in (0, 1)
+  }
+  fixed = toy.fixed_points(points, 2)
+  assert list(fixed.count) == [0, 0, 64, 64, 512, 512, 4096, 4096]
+  assert [float(p[0, 0]) for p in fixed.points] == [0, 0, 64, 65, 512, 513, 4096, 4097]
+  assert float(fixed.points[2, 63, 1]) == 64 and float(abs(fixed.points[2, 64:]).max()) == 0
+  train, held_out = toy.ring_points(64, 0, toy.toy.Toy())
+  assert train.shape == held_out.shape == (64, 2) and abs(train - held_out).max() > 1
 
 
 def test_there_are_no_more_new_classes_than_mixtures(script):

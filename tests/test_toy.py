@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from vaegan_jax import optim, toy
+from vaegan_jax.experiments.figures import toy_curves
 from vaegan_jax.networks import mlp
 
 pytestmark = pytest.mark.slow
@@ -193,3 +194,36 @@ def test_members_with_fixed_points_train_on_their_own():
   np.testing.assert_allclose(first, toy.generated(state, 5, SMALL), rtol=1e-3)
   logits = population.logits(states, points)['gan']
   np.testing.assert_allclose(logits[0], toy.logits(state, points[0], SMALL), rtol=1e-2, atol=1e-4)
+
+
+def test_ticks_are_round_and_few():
+  assert toy_curves.ticks(0, 200_000) == [0, 50_000, 100_000, 150_000, 200_000]
+  for low, high in ((-20.3, 24.1), (-0.06, 0.31), (-7.0, -6.9), (0.0, 1.0)):
+    found = toy_curves.ticks(low, high)
+    assert 4 <= len(found) <= 9 and low <= found[0] and found[-1] <= high
+
+
+def test_the_picture_shows_a_curve_where_it_is():
+  def row(values):
+    return dict.fromkeys(('c_t', 'energy_gap', 'logit_gap'), values)
+
+  def drawn(last):
+    of_method = {
+      k: row([[0.0], [0.0]]) for k in ('fresh_64', 'fresh_512', 'fresh_4096', '512', '4096')
+    }
+    of_method['64'] = row([[0.0], [last]])
+    copycat = {str(size): dict(c_t=[-6.0], energy_gap=[3.0]) for size in (64, 512, 4096)}
+    result = dict(sizes=[64, 512, 4096], iterations=[0, 10], measures=dict(matching=of_method))
+    return toy_curves.picture(dict(result, copycat=copycat))
+
+  flat, sloped = drawn(0.0), drawn(-6.0)
+  assert flat.shape == sloped.shape and flat.shape[0] < 500
+  # The pixels of the curve of 64 points lie lower in the first panel.
+  first = slice(toy_curves.LEFT, toy_curves.LEFT + toy_curves.WIDTH - 20)
+
+  def mean_row(picture):
+    like = np.abs(picture[toy_curves.TOP :, first].astype(int) - toy_curves.COLOURS[0]).sum(-1) < 60
+    assert like.any()
+    return np.flatnonzero(like.any(1)).mean()
+
+  assert mean_row(sloped) > mean_row(drawn(6.0)) + 25
