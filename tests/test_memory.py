@@ -1,5 +1,7 @@
 """A step that may not fit into the memory is told of before it runs; a failure is one message."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,19 +17,38 @@ def exhausted(*_):
   raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nMore.')
 
 
-def test_a_run_warns_and_explains_itself(tmp_path, monkeypatch):
-  config, said = digits.get_config('vae'), []
+def tiny():
+  config = digits.get_config('vae')
   config.network.width, config.network.latent_size, config.batch_size = 0.0625, 4, 8
-  monkeypatch.setattr(memory, 'free_bytes', lambda: 1024)
+  return config
+
+
+@pytest.mark.parametrize('free,refused_at', [(1024, 'states'), (320_000, 'step'), (2**40, '')])
+def test_a_run_without_room_explains_itself(free, refused_at, tmp_path, monkeypatch):
+  said = []
+  monkeypatch.setattr(memory, 'free_bytes', lambda: free)
   monkeypatch.setattr(InTurn, 'step', exhausted)
   with pytest.raises(MemoryError) as error:
-    train.train(config, tmp_path, say=said.append)
+    train.train(tiny(), tmp_path, say=said.append)
   code, told = command.verdict(error.value)
   assert code == 3 and told.startswith('out of memory: --config.batch_size=8 has an estimated peak')
   for word in ('KiB on each', 'can be had', 'accumulate', 'network.width', 'checkpoint is sound'):
     assert word in told
-  (warning,) = [line for line in said if line.startswith('warning: ')]
-  assert warning.removeprefix('warning: ') in told
+  assert any('Compiling' in line for line in said) == (refused_at != 'states')
+  assert isinstance(error.value.__cause__, MemoryError) == bool(refused_at)
+
+
+def test_a_run_warns_of_a_step_that_may_not_fit(monkeypatch):
+  said, compiled = [], jax.jit(lambda x: x + 1).lower(jnp.zeros(1024)).compile()
+  runner = types.SimpleNamespace(
+    lowered=lambda s, b: types.SimpleNamespace(compile=lambda: compiled)
+  )
+  monkeypatch.setattr(
+    memory, 'free_bytes', lambda: memory.peak(compiled) - 4096
+  )  # + 4096 of inputs
+  memory.Watch(tiny(), said.append).before_step([types.SimpleNamespace(runner=runner)], [0], [0])
+  (warning,) = said
+  assert warning.startswith('warning: --config.batch_size=8 has an estimated peak')
 
 
 def test_a_look_at_the_memory_compiles_nothing_twice(caplog):

@@ -78,7 +78,7 @@ def verdict(error: Exception) -> tuple[int, str]:
   """
   told = str(error)
   if isinstance(error, MemoryError) or (
-    isinstance(error, RuntimeError) and told.startswith('RESOURCE_EXHAUSTED')  # JAX's
+    isinstance(error, RuntimeError) and ('RESOURCE_EXHAUSTED' in told or 'Out of memory' in told)
   ):
     told = told.partition('\n')[0]
     known = told.startswith('out of memory')

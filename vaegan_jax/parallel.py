@@ -10,6 +10,8 @@ See members.py for the members of a population.
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
+import re
+import resource
 from typing import Any
 
 import jax
@@ -216,9 +218,31 @@ def free_bytes() -> int | None:
   stats = [d.memory_stats() for d in jax.local_devices()]
   if all(s and 'bytes_limit' in s for s in stats):
     return min(s['bytes_limit'] - s.get('bytes_in_use', 0) for s in stats)
-  meminfo = pathlib.Path('/proc/meminfo')
-  if jax.default_backend() != 'cpu' or not meminfo.exists():
+  free = host_free_bytes()
+  if jax.default_backend() != 'cpu' or free is None:
     return None
-  lines = meminfo.read_text().splitlines()
-  free = next(line.split()[1] for line in lines if line.startswith('MemAvailable'))
-  return int(free) * 1024 // jax.local_device_count()
+  return free // jax.local_device_count()
+
+
+def host_free_bytes() -> int | None:
+  """Main memory that this process can still have, in bytes, or None where /proc is missing.
+
+  The least of what the machine, the process's control group (as of a container or a batch job) and
+  `ulimit -v` and `-d` leave.
+  """
+  meminfo, status = pathlib.Path('/proc/meminfo'), pathlib.Path('/proc/self/status')
+  if not meminfo.exists():
+    return None
+  kib = lambda file, key: 1024 * int(re.findall(rf'^{key}:\s+(\d+)', file.read_text(), re.M)[0])
+  left = [kib(meminfo, 'MemAvailable')]
+  for limit, used in ((resource.RLIMIT_AS, 'VmSize'), (resource.RLIMIT_DATA, 'VmData')):
+    if (soft := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:
+      left.append(soft - kib(status, used))
+  group = pathlib.Path('/sys/fs/cgroup')
+  for most, used in (
+    ('memory.max', 'memory.current'),
+    ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes'),
+  ):
+    if (group / most).exists() and (limit := (group / most).read_text().strip()) != 'max':
+      left.append(int(limit) - int((group / used).read_text()))
+  return max(0, min(left))

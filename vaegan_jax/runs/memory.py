@@ -1,4 +1,4 @@
-"""The memory of a training step: a warning if it may not fit, and one message if it does not."""
+"""The memory of a run: a warning if it may not fit, and one message if it does not."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from vaegan_jax.parallel import free_bytes
 from vaegan_jax.words import size_in_words
+
+CLOSE = 0.8  # of what can be had: XLA counts no scratch memory of its own
 
 
 def peak(compiled: Any) -> int:
@@ -19,6 +21,12 @@ def peak(compiled: Any) -> int:
     + memory.output_size_in_bytes
     - memory.alias_size_in_bytes
   )
+
+
+def exhausted(error: BaseException | None) -> bool:
+  """Whether JAX says by this error that memory ran out."""
+  told = str(error) if isinstance(error, jax.errors.JaxRuntimeError) else ''
+  return 'RESOURCE_EXHAUSTED' in told or 'Out of memory' in told
 
 
 def demand(config: ConfigDict, needed: int | None, free: int | None) -> str:
@@ -43,22 +51,39 @@ class Watch:
     self.needed: int | None = None
     self.free: int | None = None
 
+  def before_states(self, shapes: Sequence[Any]) -> None:
+    """Refuses states that cannot fit on each device; shapes: as jax.eval_shape gives them.
+
+    Raises:
+      MemoryError: they take more than there is.
+    """
+    self.compare(sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(shapes)), free_bytes())
+
   def before_step(self, programs: Sequence, states: Sequence, batches: Sequence) -> None:
-    """Compiles the step of each program, as its first call would, and looks at its memory."""
+    """Compiles the step of each program, as its first call would, and looks at its memory.
+
+    Raises:
+      MemoryError: on a CPU, the step takes more than there is.
+    """
     if self.config.parallel == 'pmap':  # it would compile once more for the call
       return
     compiled = [p.runner.lowered(s, b).compile() for p, s, b in zip(programs, states, batches)]
-    self.needed, free = max(map(peak, compiled)), free_bytes()
-    if free is not None:  # the inputs are there already
-      self.free = free + max(c.memory_analysis().argument_size_in_bytes for c in compiled)
-      if self.needed > self.free:
-        self.say(f'warning: {demand(self.config, self.needed, self.free)}')
+    needed, free = max(map(peak, compiled)), free_bytes()
+    there = max(c.memory_analysis().argument_size_in_bytes for c in compiled)  # the inputs
+    self.compare(needed, None if free is None else free + there)
+
+  def compare(self, needed: int, free: int | None) -> None:
+    """Warns if the free bytes may not do; raises MemoryError where XLA would abort the process."""
+    self.needed, self.free = needed, free
+    if free is not None and needed > CLOSE * free:
+      if jax.default_backend() == 'cpu' and needed > free:
+        raise MemoryError('it cannot fit')
+      self.say(f'warning: {demand(self.config, needed, free)}')
 
   def __enter__(self) -> 'Watch':
     return self
 
   def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-    on_device = isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
-    if on_device or isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or exhausted(error):
       told = demand(self.config, self.needed, self.free)
       raise MemoryError(f'out of memory: {told}. The last checkpoint is sound') from error

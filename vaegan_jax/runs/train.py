@@ -121,6 +121,7 @@ def loop(
   config, configs, size = run.config, [m.config for m in run.members], run.about['size']
   stages, each, start = programs.stages(configs, size), config.steps_per_dispatch, run.start
   fresh = inits(run, stages[-1])  # compiled once, also for a second stage
+  watch.before_states([jax.eval_shape(init) for init in fresh])
   states = first_states(run, stages[-1], fresh, origin)
   if origin:
     missing = ', '.join(origin.missing(states[0]))
