@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import sys
+import threading
 import traceback
 from typing import Any, NoReturn
 
@@ -64,6 +65,8 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
       raise
     if code == 1 or '--traceback' in sys.argv:
       traceback.print_exc()
+    else:  # writers of others fail once more as the process ends, as on a full disk
+      threading.excepthook = sys.unraisablehook = lambda _: None
     print(f'error: {told}', file=sys.stderr)
   hosts.leave(code)
   sys.exit(code)

@@ -79,6 +79,7 @@ class Report:
     self.saver = Saver(run.members, run.about, run.claim)
     self.first = jax.process_index() == 0  # the process that writes
     self.drawn = time.monotonic()  # when the last pictures were
+    self.step = run.start  # the last one done
     self.stuck: dict[str, None] = {}  # names of members that stand still, in order
     self.files = contextlib.ExitStack()
     self.pages = Pages(run.workdir, [m.workdir for m in run.members])
@@ -109,7 +110,9 @@ class Report:
     try:
       self.saver.finish()
     finally:
-      self.files.__exit__(*error)
+      failed = contextlib.suppress(OSError) if error[0] else self.saver.told(self.step, OSError)
+      with failed:  # a full disk fails again as the logs close: the first error stands
+        self.files.__exit__(*error)
       if self.first and not self.run.claim.lost():
         self.pages.finish()
 
@@ -126,6 +129,7 @@ class Report:
       FloatingPointError: all members stand still, or some did and the run is done.
       RunFailed: the workdir is gone or cannot be written.
     """
+    self.step = step
     with self.saver.told(step, OSError):
       self._after(step, programs, states, terms, keep)
 
