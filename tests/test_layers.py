@@ -143,7 +143,7 @@ MAY = {
     *('runs.workdir',),
   },
   'runs.fork': {'checkpoint', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
-  'runs.memory': {'parallel', 'words'},
+  'runs.memory': {'hosts', 'parallel', 'words'},
   'runs.train': {
     *('build', 'checkpoint', 'data', 'files', 'hosts', 'programs', 'settings', 'step'),
     *('runs.fork', 'runs.memory', 'runs.pages', 'runs.report', 'runs.signals', 'runs.workdir'),

@@ -1,5 +1,7 @@
 """A step that may not fit into the memory is told of before it runs; a failure is one message."""
 
+import subprocess
+import sys
 import types
 
 import jax
@@ -61,6 +63,20 @@ def test_a_look_at_the_memory_compiles_nothing_twice(caplog):
     caplog.clear()
     way.step(state, batch, key)
   assert 'Finished XLA compilation' not in caplog.text
+
+
+@pytest.mark.slow
+def test_an_abort_by_xla_is_one_message():
+  program = """
+import os
+from vaegan_jax.configs import digits
+from vaegan_jax.runs import memory
+with memory.Watch(digits.get_config('vae'), print):
+  os.abort()
+"""
+  done = subprocess.run([sys.executable, '-c', program], text=True, capture_output=True)
+  assert done.returncode == 3
+  assert done.stderr.startswith('error: out of memory, if std::bad_alloc stands above: --config.b')
 
 
 @pytest.mark.parametrize(

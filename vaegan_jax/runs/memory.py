@@ -1,11 +1,13 @@
 """The memory of a run: a warning if it may not fit, and one message if it does not."""
 
 from collections.abc import Callable, Sequence
+import ctypes
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from vaegan_jax import hosts
 from vaegan_jax.parallel import free_bytes
 from vaegan_jax.words import size_in_words
 
@@ -50,6 +52,7 @@ class Watch:
     self.config, self.say = config, say
     self.needed: int | None = None
     self.free: int | None = None
+    self.before: int | None = None  # address of the handler of abort() before
 
   def before_states(self, shapes: Sequence[Any]) -> None:
     """Refuses states that cannot fit on each device; shapes: as jax.eval_shape gives them.
@@ -81,9 +84,14 @@ class Watch:
       self.say(f'warning: {demand(self.config, needed, free)}')
 
   def __enter__(self) -> 'Watch':
+    if not hosts.several():  # which have a handler of their own
+      told = demand(self.config, None, free_bytes())
+      self.before = hosts.end_on_abort(f'out of memory, if std::bad_alloc stands above: {told}')
     return self
 
   def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+    if self.before is not None:
+      hosts.on_abort(ctypes.c_void_p(self.before))
     if isinstance(error, MemoryError) or exhausted(error):
       told = demand(self.config, self.needed, self.free)
       raise MemoryError(f'out of memory: {told}. The last checkpoint is sound') from error
