@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 from absl import flags
 import numpy as np
@@ -86,15 +87,28 @@ def work(folder: pathlib.Path, methods: Sequence[str]) -> int:
   import jax
 
   for method in methods:
+    first = start(method)
     for mode in MODES:
-      arrays = steps(method, mode)
+      arrays = steps(method, mode, first)
       if jax.process_index() == 0:
         np.savez(folder / f'{method}_{mode}.npz', **arrays)
   return 0
 
 
-def steps(method: str, mode: str) -> dict[str, np.ndarray]:
-  """{name: array} of the state after STEPS steps, and of the terms of the last one."""
+def start(method: str) -> Any:
+  """A state of tiny networks at step 0, on the host."""
+  import jax
+
+  from tests import tiny
+  from vaegan_jax import methods, optim
+
+  table = methods.METHODS[method]
+  adam, conditional = optim.optimizer('adam', 1e-3), method in methods.CONDITIONAL
+  return jax.device_get(tiny.state(tiny.model(table), table, conditional, adam))
+
+
+def steps(method: str, mode: str, first: Any) -> dict[str, np.ndarray]:
+  """{name: array} of the state after STEPS steps from `first`, and of the last one's terms."""
   import jax
 
   from tests import tiny
@@ -105,8 +119,7 @@ def steps(method: str, mode: str) -> dict[str, np.ndarray]:
   model = tiny.model(table, axis_name=parallel.AXIS if mode == 'pmap' else None)
   adam = {network: optim.optimizer('adam', 1e-3) for network in table}
   on = parallel.PARALLEL[mode](train_step(model, table, adam, tiny.draws(conditional)))
-  first = tiny.state(tiny.model(table), table, conditional, optim.optimizer('adam', 1e-3))
-  state = on.put_state(jax.device_put(jax.device_get(first), on.at_rest))
+  state = on.put_state(jax.device_put(first, on.at_rest))
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (100, tiny.SIDE, tiny.SIDE, 1), np.uint8)
   labels = rng.integers(0, tiny.K, 100).astype(np.int32)
@@ -131,12 +144,14 @@ def differences(
 ) -> dict[tuple[str, str], float]:
   """{(method, mode): largest relative difference of `processes` processes from one}."""
   line = [sys.executable, '-m', 'reliability.hosts', f'--methods={",".join(methods)}']
-  for count in (1, processes):
+  made = []
+  for count in (1, processes):  # side by side
     own = folder / str(count)
     own.mkdir()
-    made = started([*line, f'--worker={own}'], own, count, DEVICES * processes // count)
-    if any(codes := ended(made, campaign.LONGEST * 10)):
-      raise RuntimeError(f'exit codes {codes}: {campaign.last_line(own / "log0")}')
+    made += started([*line, f'--worker={own}'], own, count, DEVICES * processes // count)
+  if any(codes := ended(made, campaign.LONGEST * 10)):
+    told = [campaign.last_line(log) for log in sorted(folder.glob('*/log*'))]
+    raise RuntimeError(f'exit codes {codes}: {told}')
   found = {}
   for method in methods:
     for mode in MODES:

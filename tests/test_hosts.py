@@ -127,8 +127,8 @@ def test_the_launcher_prints_commands_whose_flags_exist(on):
 
 @pytest.mark.slow
 def test_four_processes_give_the_numbers_of_one(tmp_path):
-  found = several.differences(['cvae_gan'], 4, tmp_path)
-  assert set(found) == {('cvae_gan', 'mesh'), ('cvae_gan', 'pmap')}
+  found = several.differences(['cvae'], 4, tmp_path)
+  assert set(found) == {('cvae', 'mesh'), ('cvae', 'pmap')}
   assert max(found.values()) < several.LARGEST, found
 
 

@@ -140,8 +140,8 @@ def awaited_words(state: Any) -> str:
   return f'all processes to join process 0 at {address}; this is {own}{of}. {SAME_COMMAND}'
 
 
-def end_on_abort(sentence: str) -> int:
-  """From now on abort() of a library prints this and ends the process with exit code 3.
+def end_on_abort(sentence: str, code: int = 3) -> int:
+  """From now on abort() of a library prints this, unless it is '', and ends the process.
 
   Returns the address of the handler before. A callback of JAX's client would be the natural place,
   but jaxlib (0.10 to 0.12) cannot call one written in Python: its argument has no Python type.
@@ -149,8 +149,9 @@ def end_on_abort(sentence: str) -> int:
 
   @ctypes.CFUNCTYPE(None, ctypes.c_int)
   def handler(_: int) -> None:
-    os.write(2, f'error: {sentence}\n'.encode())
-    os._exit(3)
+    if sentence:
+      os.write(2, f'error: {sentence}\n'.encode())
+    os._exit(code)
 
   _keep.append(handler)
   return on_abort(handler)
@@ -186,6 +187,7 @@ def leave(code: int) -> None:
     return
   import jax
 
+  end_on_abort('', code)  # where the others are gone already, the farewell fails
   farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
   farewell.start()
   farewell.join(FAREWELL_SECONDS)
