@@ -84,6 +84,12 @@ def resident_mib() -> float:
   return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
 
 
+def anonymous_mib() -> float:
+  """MiB of main memory that this process takes now, without the pages of mapped files."""
+  lines = pathlib.Path('/proc/self/status').read_text().splitlines()
+  return next(int(line.split()[1]) for line in lines if line.startswith('RssAnon:')) / 1024
+
+
 def command(name: str, arguments: Sequence[str]) -> list[str]:
   """The command line of a benchmark in its own process; run it from the project's root."""
   return [sys.executable, '-m', f'benchmarks.{name}', *arguments]

@@ -149,6 +149,7 @@ def data_defaults(conditional: bool) -> dict[str, Any]:
     attributes=(),  # names of those to use; empty: all of the set
     flip=False,  # mirror half of the images
     augment='none',  # none, or larsen: shifts, turns and colours of that code, see augment.py
+    pipeline='auto',  # memory, tf.data, stream (data/feeds.py); auto: tf.data for TFDS sets
     on_device=False,  # keep all images in each device's memory, as uint8
   )
 

@@ -193,7 +193,7 @@ def test_too_large_a_set_for_the_devices_is_refused(tmp_path, monkeypatch):
   config = digits(data__on_device=True)
   size = 1500 * 16 * 16 + 1500 * 4
   monkeypatch.setattr(build, 'free_bytes', lambda: 2 * size)
-  build.check_memory(config, build.dataset(config))
+  build.check_feed(config, build.dataset(config))
   monkeypatch.setattr(build, 'free_bytes', lambda: 2 * size - 1)
   with pytest.raises(
     ValueError, match='--config.data.on_device=True: digits .train. takes 380.9 KiB on each device'
@@ -201,7 +201,7 @@ def test_too_large_a_set_for_the_devices_is_refused(tmp_path, monkeypatch):
     train.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
   monkeypatch.setattr(build, 'free_bytes', lambda: None)  # unknown
-  build.check_memory(config, build.dataset(config))
+  build.check_feed(config, build.dataset(config))
 
 
 def test_a_run_from_before_a_field_was_added_is_the_same_run():

@@ -74,8 +74,17 @@ MAY = {
   'data.sources': set(),
   'data.folders': {'data.sources', 'data.listings', 'data.tables'},
   'data.cache': {'data.sources', 'words', 'images', 'files'},
-  'data.datasets': {'data.cache', 'data.folders', 'data.sources', 'words', 'images'},
+  'data.records': {'data.cache', 'data.sources'},
+  'data.datasets': {
+    'data.cache',
+    'data.folders',
+    'data.records',
+    'data.sources',
+    'words',
+    'images',
+  },
   'data.pipeline': {'data.datasets'},
+  'data.feeds': {'data.datasets', 'data.pipeline', 'data.records', 'data.sources'},
   # Algorithm 1, and its step.
   'model': {'critic_aids', 'losses'},
   'routing': {'balance', 'cotangents', 'model'},

@@ -69,6 +69,7 @@ BOUNDS: dict[str, OneOf | Range | networks.Name] = {
   'data.channels': OneOf((1, 3)),
   'data.condition': OneOf(('none', 'label', 'attributes')),
   'data.augment': OneOf(tuple(augment.AUGMENTATIONS)),
+  'data.pipeline': OneOf(('auto', 'memory', 'tf.data', 'stream')),
   'network.name': networks.Name(),
   'network.latent_size': Range(above=0, most=65536),
   'network.width': Range(least=0.01, most=64),

@@ -27,12 +27,36 @@ RESIDENT = 0.5  # the largest share of a device's free memory that a data set on
 def check(config: ConfigDict) -> None:
   """Raises ValueError that names the first field with a bad value, and what it may be."""
   checks.check(config)
+  pipeline(config)
   for table in tables_of(config):
     networks(config, networks_of(losses_of(table)))
 
 
-def check_memory(config: ConfigDict, dataset: data.Dataset) -> None:
-  """Raises ValueError if the config keeps on the devices a data set that is too large for them."""
+def pipeline(config: ConfigDict) -> str:
+  """How the host makes the batches: a key of data.PIPELINES. `auto` is resolved.
+
+  Raises:
+    ValueError: the batches are to be made on the devices.
+  """
+  d = config.data
+  asked = d.get('pipeline', 'auto')  # older runs lack it
+  if not d.on_device:
+    return data.default_pipeline(d.name) if asked == 'auto' else asked
+  if asked not in ('auto', 'memory'):
+    raise ValueError(
+      f'--config.data.pipeline={asked} makes batches on the host, --config.data.on_device=True on '
+      'the devices: leave one of them out'
+    )
+  return 'memory'
+
+
+def check_feed(config: ConfigDict, dataset: data.Dataset) -> None:
+  """Raises ValueError if a data set is too large for the devices, or TensorFlow is missing.
+
+  The config may keep the images on the devices, or feed them by tf.data.
+  """
+  if pipeline(config) == 'tf.data':
+    data.need_tensorflow()
   if not config.data.on_device:
     return
   size = sum(a.nbytes for a in data.take(dataset, slice(None), config.data.condition).values())
@@ -62,6 +86,7 @@ def dataset(config: ConfigDict, split: str = '', scratch: str = '') -> data.Data
     download=d.download,
     attributes=tuple(d.attributes),
     scratch=scratch,
+    encoded=pipeline(config) == 'stream',
   )
 
 

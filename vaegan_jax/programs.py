@@ -42,37 +42,35 @@ def feed(
 ) -> contextlib.closing:
   """An endless iterator of batches from step `start_step` on, one entry per program.
 
-  A thread makes them ahead (see data.prefetch), on the devices, from images on the host or, with
-  `data.on_device`, from images on the devices. Members of one seed share the order of the data.
+  A thread makes them ahead (see data.prefetch), on the devices, from images on the host in the way
+  that `data.pipeline` names (see data/feeds.py) or, with `data.on_device`, from images on the
+  devices. Members of one seed share the order of the data.
   Close it to end the thread: `with feed(...) as batches`.
   """
   config = configs[0]
   condition, seeds = config.data.condition, dict.fromkeys(c.seed for c in configs)
-  orders = [
-    data.indices(
-      len(dataset.images),
-      batch_size=config.batch_size,
-      seed=seed,
-      start_step=start_step,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      steps=config.steps_per_dispatch,
-    )
-    for seed in seeds
-  ]
-  gather = None
+  place = dict(
+    batch_size=config.batch_size,
+    start_step=start_step,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    steps=config.steps_per_dispatch,
+  )
   if config.data.on_device:  # then members take turns
     gather = programs[0].runner.one.resident(data.take(dataset, slice(None), condition))
+    every = [data.indices(len(dataset.images), seed=seed, **place) for seed in seeds]
+  else:
+    more = dict(condition=condition, pipeline=build.pipeline(config), **place)
+    every = [data.batches(dataset, seed=seed, **more) for seed in seeds]
 
-  def put(every):
-    own = dict(zip(seeds, every))  # {seed: indices}
-    if gather:
-      made = {seed: gather(at) for seed, at in own.items()}
+  def put(items):
+    made = dict(zip(seeds, items))  # {seed: indices or batch}
+    if config.data.on_device:
+      made = {seed: gather(at) for seed, at in made.items()}
       return [[made[configs[i].seed] for i in p.places] for p in programs]
-    made = {seed: data.take(dataset, at, condition) for seed, at in own.items()}
     return [p.runner.put_batches([made[configs[i].seed] for i in p.places]) for p in programs]
 
-  return contextlib.closing(data.prefetch(zip(*orders), put))
+  return contextlib.closing(data.prefetch(zip(*every), put))
 
 
 def stages(configs: Sequence[ConfigDict], size: int) -> list[Stage]:

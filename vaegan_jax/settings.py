@@ -32,6 +32,7 @@ MAY_CHANGE = (
   'data.path',
   'data.held_out',
   'data.on_device',
+  'data.pipeline',
 )
 # The processes of a run on several hosts may differ in these fields.
 OF_A_HOST = ('data.data_dir', 'data.cache_dir', 'data.download', 'data.path')
@@ -44,6 +45,7 @@ ADDED = {
   'every.reconstruct': 1,
   'every.penalise': 1,
   'data.augment': 'none',
+  'data.pipeline': 'auto',
   'balance.mode': 'off',
   'balance.decay': 0.99,
   'balance.reconstruction': 1.0,

@@ -8,8 +8,9 @@ set, and any of them may be killed.
 """
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+import functools
 import hashlib
 import json
 import logging
@@ -49,12 +50,45 @@ def decoded(
     ValueError: over MOST_SKIPPED of the images cannot be read, the disk is full, or the cache
       cannot be written.
   """
+  return entry(
+    source,
+    f'{image_size}x{image_size}x{channels}',
+    [FORMAT, image_size, channels, source.crop, source.border, source.identity],
+    'images',
+    functools.partial(_decode, source, image_size, channels),
+    cache_dir,
+    scratch,
+  )
+
+
+def entry(
+  source: Source,
+  kind: str,
+  what: list,
+  array: str,
+  write: Callable[[pathlib.Path], None],
+  cache_dir: str = '',
+  scratch: str = '',
+) -> dict[str, Any]:
+  """What `write` leaves in a folder of the cache: a memory map named `array`, labels, names, ...
+
+  Args:
+    source: its name is part of the folder's.
+    kind: another part, for the eyes.
+    what: JSON values: everything that the content depends on.
+    array: `write` makes ARRAY.npy, and write_rest the other files.
+    write: writes the files, unless a complete folder is there.
+    cache_dir: where folders lie; empty: files.cache_home() / 'data'.
+    scratch: folder for an entry that is not in the cache yet; empty: the cache itself.
+
+  Raises:
+    ValueError: the disk is full, or the cache cannot be written.
+  """
   home = pathlib.Path(cache_dir).expanduser() if cache_dir else cache_home() / 'data'
-  what = [FORMAT, image_size, channels, source.crop, source.border, source.identity]
   key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]
   label = re.sub(r'[^A-Za-z0-9]+', '_', source.name.rpartition('/')[2]).strip('_')[:40]
-  final = home / f'{label or "data"}-{image_size}x{image_size}x{channels}-{key}'
-  content = _opened(final)
+  final = home / f'{label or "data"}-{kind}-{key}'
+  content = _opened(final, array)
   if content is None:
     if scratch:
       home, final = pathlib.Path(scratch), pathlib.Path(scratch) / final.name
@@ -64,14 +98,14 @@ def decoded(
       _remove_stale(home)
       with unfinished(temporary):
         temporary.mkdir()
-        _decode(source, image_size, channels, temporary)
-        _publish(temporary, final)
+        write(temporary)
+        _publish(temporary, final, array)
     except OSError as error:
       raise ValueError(
-        f'the decoded images of {source.name} cannot be written to {home} ({error}): make room '
+        f'the {array} of {source.name} cannot be written to {home} ({error}): make room '
         'there, or set --config.data.cache_dir to another folder'
       ) from error
-    content = _opened(final)
+    content = _opened(final, array)
     if content is None:
       raise ValueError(f'{final} was changed by another program while it was written: try again')
   elif content['skipped']:
@@ -79,39 +113,35 @@ def decoded(
   return content
 
 
-def _opened(folder: pathlib.Path) -> dict[str, Any] | None:
+def _opened(folder: pathlib.Path, array: str) -> dict[str, Any] | None:
   """The content of a complete cache folder, or None."""
   try:
     meta = json.loads((folder / 'meta.json').read_text())
     arrays: dict[str, np.ndarray | None] = {
-      'images': np.asarray(np.load(folder / 'images.npy', mmap_mode='r'))
+      array: np.asarray(np.load(folder / f'{array}.npy', mmap_mode='r'))
     }
     for name in ('labels', 'attributes'):
       arrays[name] = np.load(folder / f'{name}.npy') if name in meta['shapes'] else None
     if {k: list(v.shape) for k, v in arrays.items() if v is not None} != meta['shapes']:
       raise ValueError('shapes differ')
-    return dict(
-      arrays,
-      class_names=meta['class_names'],
-      attribute_names=meta['attribute_names'],
-      skipped=tuple(map(tuple, meta['skipped'])),
-    )
+    del meta['shapes']
+    return {**meta, **arrays, 'skipped': tuple(map(tuple, meta['skipped']))}
   except FileNotFoundError:
     return None
   except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-    log.warning('the cached images in %s are damaged (%s): decoding them again', folder, error)
+    log.warning('the cached %s in %s are damaged (%s): reading them again', array, folder, error)
     return None
 
 
-def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
+def _publish(temporary: pathlib.Path, final: pathlib.Path, array: str) -> None:
   """Gives the finished folder its name, unless another process was faster."""
-  if final.exists() and _opened(final) is None:
+  if final.exists() and _opened(final, array) is None:
     os.rename(final, temporary / 'damaged')  # if killed here, `temporary` goes with it
     shutil.rmtree(temporary / 'damaged')
   try:
     os.rename(temporary, final)
   except OSError:
-    if _opened(final) is None:
+    if _opened(final, array) is None:
       raise
 
 
@@ -135,10 +165,10 @@ def _decode(source: Source, image_size: int, channels: int, folder: pathlib.Path
   kept, skipped = [], list(content.refused)
   total = content.length + len(skipped)
   _refuse_many(source.name, skipped, total)
-  last = start = time.monotonic()
   with open(folder / 'images.npy', 'w+b') as file:
     header = _write_header(file, (content.length, *shape))
-    for done, (example, image) in enumerate(_images(source, content, image_size, channels), 1):
+    made = _images(source, content, image_size, channels)
+    for example, image in progress(made, f'decoding {source.name}', content.length):
       if isinstance(image, str):
         skipped.append((example.name, image))
         if len(skipped) <= NAMED:
@@ -147,16 +177,7 @@ def _decode(source: Source, image_size: int, channels: int, folder: pathlib.Path
       else:
         # Not through a memory map: on a full disk that kills the process by SIGBUS.
         file.write(image.tobytes())
-        kept.append(example)
-      if time.monotonic() - last > PROGRESS_SECONDS:
-        last = time.monotonic()
-        log.info(
-          'decoding %s: %d of %d images, %.0f images/s',
-          source.name,
-          done,
-          content.length,
-          done / (last - start),
-        )
+        kept.append(example._replace(encoded=None))  # not to hold the whole set in memory
     if not kept:
       raise ValueError(f'{source.name} holds no image')
     if skipped:
@@ -168,7 +189,17 @@ def _decode(source: Source, image_size: int, channels: int, folder: pathlib.Path
       raise AssertionError('the header of images.npy changed its length')
     file.flush()
     os.fsync(file.fileno())
-  _write_rest(folder, kept, skipped, content, [len(kept), *shape])
+  write_rest(folder, kept, skipped, content, 'images', [len(kept), *shape])
+
+
+def progress(items: Iterable[Any], doing: str, length: int) -> Iterator[Any]:
+  """Yields the items, and logs their rate every PROGRESS_SECONDS; `length`: of all."""
+  last = start = time.monotonic()
+  for done, item in enumerate(items, 1):
+    yield item
+    if time.monotonic() - last > PROGRESS_SECONDS:
+      last = time.monotonic()
+      log.info('%s: %d of %d images, %.0f images/s', doing, done, length, done / (last - start))
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> int:
@@ -179,15 +210,17 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> int:
   return file.tell()
 
 
-def _write_rest(
+def write_rest(
   folder: pathlib.Path,
   kept: list[Example],
   skipped: list[tuple[str, str]],
   content: Content,
+  array: str,
   shape: list[int],
+  **more: Any,
 ) -> None:
-  """Writes labels.npy, attributes.npy and, last, meta.json."""
-  shapes, classes = {'images': shape}, content.class_names
+  """Writes labels.npy, attributes.npy and, last, meta.json, with `more` in it."""
+  shapes, classes = {array: shape}, content.class_names
   labels = [e.label for e in kept]
   if labels[0] is not None:
     if classes is None:  # names or numbers of persons become classes, in sorted order
@@ -203,9 +236,28 @@ def _write_rest(
     np.save(folder / 'attributes.npy', np.stack([e.attributes for e in kept]).astype(np.uint8))
     shapes['attributes'] = [len(kept), len(content.attribute_names)]
   meta = dict(
-    shapes=shapes, class_names=classes, attribute_names=content.attribute_names, skipped=skipped
+    shapes=shapes,
+    class_names=classes,
+    attribute_names=content.attribute_names,
+    skipped=skipped,
+    **more,
   )
   (folder / 'meta.json').write_text(json.dumps(meta))
+
+
+def pixels(source: Source, encoded: Any, image_size: int, channels: int) -> np.ndarray:
+  """uint8 [image_size, image_size, channels] of an encoded image (bytes, a path, an open file).
+
+  Raises:
+    ValueError: the image cannot be read, or is smaller than the source's crop.
+  """
+  if not source.crop and not source.border:
+    return read_image(encoded, channels, at_least=2 * image_size, square=image_size)
+  # A crop is in pixels of the full image, so that this must not be decoded smaller.
+  picture = read_image(encoded, channels, at_least=0 if source.crop else 2 * image_size)
+  if source.border and max(picture.shape[:2]) not in (image_size, source.border):
+    picture = fit_image(picture, source.border, pad=True)
+  return fit_image(picture, image_size, source.crop)
 
 
 def _images(
@@ -216,13 +268,7 @@ def _images(
   def image(example):
     try:
       encoded: Any = example.encoded() if callable(example.encoded) else example.encoded
-      if not source.crop and not source.border:
-        return read_image(encoded, channels, at_least=2 * image_size, square=image_size)
-      # A crop is in pixels of the full image, so that this must not be decoded smaller.
-      picture = read_image(encoded, channels, at_least=0 if source.crop else 2 * image_size)
-      if source.border and max(picture.shape[:2]) not in (image_size, source.border):
-        picture = fit_image(picture, source.border, pad=True)
-      return fit_image(picture, image_size, source.crop)
+      return pixels(source, encoded, image_size, channels)
     except ValueError as error:
       return str(error)
 

@@ -1,7 +1,7 @@
 """Data sets by name: uint8 images at the training size, with labels and attributes, all checked.
 
 Each set is decoded once and then memory-mapped from the cache, so that training needs neither the
-encoded files nor TensorFlow.
+encoded files nor TensorFlow; or it stays encoded, see records.py.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaegan_jax.data import cache, folders, sources
+from vaegan_jax.data import cache, folders, records, sources
 from vaegan_jax.images import fit_image
 from vaegan_jax.words import closest
 
@@ -18,15 +18,20 @@ CONDITIONS = ('none', 'label', 'attributes')
 
 
 class Dataset(NamedTuple):
-  """A data set, in memory or memory-mapped."""
+  """A data set, in memory, memory-mapped, or still encoded."""
 
   name: str
-  images: np.ndarray  # uint8 [N, H, W, C], usually a read-only memory map
+  images: np.ndarray  # uint8 [N, H, W, C], usually a read-only memory map; or records.Records
   labels: np.ndarray | None = None  # int32 [N], 0..K - 1
   class_names: list[str] | None = None  # K
   attributes: np.ndarray | None = None  # uint8 [N, A], 0 or 1
   attribute_names: list[str] | None = None  # A
   skipped: tuple = ()  # (name, reason) of files that could not be read
+
+
+def default_pipeline(name: str) -> str:
+  """How to feed a data set unless told otherwise; see feeds.py."""
+  return 'tf.data' if name in sources.TFDS_SETS else 'memory'
 
 
 def load(
@@ -42,6 +47,7 @@ def load(
   cache_dir: str = '',
   download: bool = False,
   scratch: str = '',
+  encoded: bool = False,
 ) -> Dataset:
   """The Dataset `name`, from the cache or decoded now.
 
@@ -60,11 +66,12 @@ def load(
     cache_dir: where decoded images are kept; empty: files.cache_home() / 'data'.
     download: let TFDS fetch a missing set.
     scratch: folder for images that are not in the cache yet; empty: the cache itself.
+    encoded: leave the images of a TFDS set encoded, for pipeline='stream'; see records.py.
 
   Raises:
     ValueError: the set is unknown, missing or unfit; the message says what to do.
   """
-  _check_request(name, image_size, channels, path)
+  _check_request(name, image_size, channels, path, encoded)
   if name == 'digits':
     dataset = _digits(split, image_size, channels)
   else:
@@ -72,7 +79,8 @@ def load(
       source = folders.folder_source(path, split, label_table)
     else:
       source = sources.tfds_source(name, split, data_dir, download)
-    content = cache.decoded(source, image_size, channels, cache_dir, scratch)
+    make = records.indexed if encoded else cache.decoded
+    content = make(source, image_size, channels, cache_dir, scratch)
     dataset = Dataset(source.name, **content)
   _check_values(dataset)
   return _with_attributes(dataset, attributes) if attributes else dataset
@@ -114,7 +122,7 @@ def check(
   _check_values(dataset)
 
 
-def _check_request(name, image_size, channels, path):
+def _check_request(name, image_size, channels, path, encoded):
   """ValueError unless load() can mean something by these arguments."""
   if name not in NAMES:
     raise ValueError(
@@ -129,6 +137,10 @@ def _check_request(name, image_size, channels, path):
     )
   if path and name != 'folder':
     raise ValueError(f'--config.data.path={path} is for --config.data.name=folder, not for {name}')
+  if encoded and name not in sources.TFDS_SETS:
+    raise ValueError(
+      f'--config.data.pipeline=stream reads the files of TFDS sets, not of {name}: set it to memory'
+    )
 
 
 def _check_values(dataset):

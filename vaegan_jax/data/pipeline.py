@@ -1,4 +1,4 @@
-"""The batches: one endless stream of epochs, cut into steps, and prefetched.
+"""The order of the examples: one endless stream of epochs, cut into steps; and prefetching.
 
 Each epoch is a permutation of the examples; a batch may straddle two epochs. The batch of a step
 depends only on the seed and the step, so that a run resumes exactly, on any number of hosts.
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_jax.data.datasets import Dataset, check
+from vaegan_jax.data.datasets import Dataset
 
 
 @functools.lru_cache(maxsize=32)  # a population has one order per seed
@@ -72,41 +72,17 @@ def take(
   """
   batch = {'x': dataset.images[at]}
   if condition != 'none':
-    values, dtype = {
-      'label': (dataset.labels, np.int32),
-      'attributes': (dataset.attributes, np.float32),
-    }[condition]
-    batch['c'] = values[at].astype(dtype)
+    batch['c'] = conditions(dataset, condition)[at]
   return batch
 
 
-def batches(
-  dataset: Dataset,
-  *,
-  batch_size: int,
-  seed: int,
-  start_step: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
-  condition: str = 'none',
-) -> Iterator[dict[str, np.ndarray]]:
-  """This process's part of each batch, from `start_step` on, without end; see indices and take.
-
-  Raises:
-    ValueError: at the call, not at the first batch; see check.
-  """
-  check(dataset, batch_size=batch_size, process_count=process_count, condition=condition)
-  return (
-    take(dataset, at, condition)
-    for at in indices(
-      len(dataset.images),
-      batch_size=batch_size,
-      seed=seed,
-      start_step=start_step,
-      process_index=process_index,
-      process_count=process_count,
-    )
-  )
+def conditions(dataset: Dataset, condition: str) -> np.ndarray:
+  """The conditions of all examples, as the step takes them: int32 [N] or float32 [N, A]."""
+  values, dtype = {
+    'label': (dataset.labels, np.int32),
+    'attributes': (dataset.attributes, np.float32),
+  }[condition]
+  return np.asarray(values, dtype)
 
 
 def prefetch(

@@ -23,6 +23,15 @@ class Example(NamedTuple):
   encoded: Any  # bytes, a path, or a function that returns bytes
   label: Any = None  # the index of a class; without class names, any sortable value
   attributes: Any = None  # uint8 [A]
+  number: int = 0  # of its record, in the order of the source's shards
+
+
+class Shard(NamedTuple):
+  """Consecutive records of a TFRecord file."""
+
+  path: str
+  skip: int  # records before them
+  take: int  # how many
 
 
 class Content(NamedTuple):
@@ -33,6 +42,7 @@ class Content(NamedTuple):
   class_names: list[str] | None = None
   attribute_names: list[str] | None = None
   refused: tuple = ()  # (name, reason) of images that must not be read
+  shards: tuple[Shard, ...] = ()  # where the records of the examples lie, in order
 
 
 class Source(NamedTuple):
@@ -154,22 +164,37 @@ def _prepared(folder):
   )
 
 
-def _tensorflow_datasets() -> Any:
-  """The module of TFDS; TensorFlow is kept off the accelerators, whose memory JAX needs."""
+def tensorflow(what: str = 'reading TFDS sets', remedy: str = '') -> Any:
+  """The module of TensorFlow, kept off the accelerators, whose memory JAX needs.
+
+  Args:
+    what: needs it, for the error.
+    remedy: besides installing it, for the error.
+
+  Raises:
+    ValueError: it cannot be imported.
+  """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   try:
     import tensorflow as tf
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets  # noqa: F401 -- one extra installs both
   except ImportError as error:
     raise ValueError(
-      f'reading TFDS sets needs tensorflow and tensorflow-datasets ({error}): '
-      'pip install "vaegan_jax[data]"'
+      f'{what} needs tensorflow and tensorflow-datasets ({error}): '
+      f'pip install "vaegan_jax[data]"{remedy}'
     ) from error
   # TFDS warns about its own code, ten times for a set with attributes.
   logging.getLogger('absl').addFilter(lambda r: 'FeatureConnector.dtype' not in str(r.msg))
   for kind in ('GPU', 'TPU'):
     with contextlib.suppress(RuntimeError):  # the caller already uses TensorFlow's devices
       tf.config.set_visible_devices([], kind)
+  return tf
+
+
+def _tensorflow_datasets() -> Any:
+  tensorflow()
+  import tensorflow_datasets as tfds
+
   return tfds
 
 
@@ -201,7 +226,7 @@ def _read_tfds(folder, split, spec):
   names = sorted(features[spec['attributes']]) if 'attributes' in spec else None
   classes = list(label.names) if isinstance(label, tfds.features.ClassLabel) else None
   try:
-    count = builder.info.splits[split].num_examples
+    info = builder.info.splits[split]
     rows = builder.as_dataset(
       split=split,
       shuffle_files=False,
@@ -215,7 +240,9 @@ def _read_tfds(folder, split, spec):
     raise ValueError(
       f'TFDS cannot read the split {split!r} in {folder} ({type(error).__name__}: {error})'
     ) from error
-  return Content(count, _examples(batches, spec, names, folder, split), classes, names)
+  shards = tuple(Shard(str(i.filename), i.skip, i.take) for i in info.file_instructions)
+  examples = _examples(batches, spec, names, folder, split)
+  return Content(info.num_examples, examples, classes, names, shards=shards)
 
 
 def _examples(batches, spec, names, folder, split):
@@ -234,7 +261,7 @@ def _examples(batches, spec, names, folder, split):
       for i, encoded in enumerate(batch['image']):
         if wanted[i]:
           label = labels[i].decode() if isinstance(labels[i], bytes) else labels[i]
-          yield Example(f'{split} {number + i}', encoded, label, attributes[i])
+          yield Example(f'{split} {number + i}', encoded, label, attributes[i], number + i)
       number += size
   except Exception as error:  # such as tf.errors.DataLossError
     raise ValueError(

@@ -29,7 +29,7 @@ def describe(
   one = settings.with_settings(config, dict(steps_per_dispatch=1))
   with tempfile.TemporaryDirectory() as folder:
     dataset = build.dataset(config, scratch=folder)
-    build.check_memory(config, dataset)
+    build.check_feed(config, dataset)
     size = build.about(config, dataset)['size']
     stages = programs.stages([one], size)
     (program,) = stages[-1].programs

@@ -93,7 +93,7 @@ def train_members(
     condition=config.data.condition,
     process_count=jax.process_count(),
   )
-  build.check_memory(config, dataset)
+  build.check_feed(config, dataset)
   about = build.about(config, dataset)
   if origin:
     fork.check_data(origin, config, about)
