@@ -11,6 +11,7 @@ import pytest
 
 from vaegan_jax import build, data, programs, settings
 from vaegan_jax.configs import cifar10, digits
+from vaegan_jax.data import records, sources
 from vaegan_jax.runs import train
 
 PLACES = [(0, 1), (0, 4), (1, 4), (2, 4), (3, 4)]  # process_index, process_count
@@ -294,3 +295,11 @@ def test_a_set_must_be_loaded_for_its_way(sets):
   for dataset, pipeline in zip(sets('cifar10'), ('stream', 'tf.data')):
     with pytest.raises(ValueError, match=f'is not loaded for pipeline={pipeline}'):
       data.batches(dataset, batch_size=8, seed=0, pipeline=pipeline)
+
+
+def test_a_stream_needs_tfrecord_files_in_a_local_folder(tmp_path):
+  for shards in ((), (sources.Shard('gs://bucket/a.tfrecord', 0, 1),)):
+    content = sources.Content(1, iter(()), shards=shards)
+    source = sources.Source('remote (train)', [len(shards)], lambda content=content: content)
+    with pytest.raises(ValueError, match='stream reads TFRecord files in a local folder, which re'):
+      records.indexed(source, 16, 3, str(tmp_path))
