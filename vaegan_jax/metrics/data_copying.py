@@ -34,7 +34,7 @@ def data_copying(
 
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', UserWarning)  # fewer different points than cells are harmless
-    centres = cluster.KMeans(cells, n_init=1, random_state=seed).fit(train).cluster_centers_
+    centres = cluster.KMeans(cells, n_init='auto', random_state=seed).fit(train).cluster_centers_
   test_cell, generated_cell = (distances.nearest(x, centres)[1] for x in (test, generated))
   far_test, far_generated = (distances.nearest(x, train)[0] for x in (test, generated))
   least, total, weight = min(LEAST, len(generated) // cells), 0.0, 0
