@@ -2,11 +2,13 @@
 # make quick: the tests that need no subprocess, in about a minute.   make lint: style and types.
 # make docs: the docs site, build/docs/index.html.
 # Each first makes .venv with the versions of requirements.lock, whose files requirements.hashes pins.
+# make emulator PORT=9123: a bucket on this machine, gs://vaegan-bucket; make -s emulator-env PORT=9123: the exports for it.
 # make hashes: renew requirements.hashes after a change of requirements.lock; needs uv.
 PYTHON ?= python3
 BIN := .venv/bin
+PORT ?= 9123
 
-.PHONY: demo test quick lint docs hashes clean
+.PHONY: demo test quick lint docs emulator emulator-env hashes clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -38,6 +40,12 @@ lint: .venv/ready
 docs: .venv/ready
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
 	@echo "Open build/docs/index.html"
+
+emulator: .venv/ready
+	$(BIN)/python -m reliability.emulator --port=$(PORT)
+
+emulator-env: .venv/ready
+	@$(BIN)/python -m reliability.emulator --port=$(PORT) --env
 
 hashes:
 	uv pip compile requirements.lock --generate-hashes --universal --no-deps --no-annotate \

@@ -8,12 +8,11 @@ cached). Distances can use other features: --features=efficientnet_lite0 (after 
 which gives FID and KID proper.
 """
 
-import pathlib
 from typing import Any
 
 from absl import flags
 
-from vaegan_jax import command, files, settings
+from vaegan_jax import command, files, paths, settings
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
 N = flags.DEFINE_integer(
@@ -51,7 +50,7 @@ def main() -> int:
   n = N.value or (500 if FAST.value else 5000)
   result = evaluate.evaluate(model, judges, real, seen, n, SEED.value)
   print('\n'.join(evaluate.lines(result)))
-  path = pathlib.Path(WORKDIR.value) / 'evaluation.json'
+  path = paths.open_path(WORKDIR.value) / 'evaluation.json'
   files.write_json(path, result)
   print(f'saved in {path}')
   return 0

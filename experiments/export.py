@@ -8,12 +8,11 @@ alone. `vaegan_jax.load('model.zip')` gives what `vaegan_jax.restore` gives. See
 """
 
 import json
-import pathlib
 from typing import Any
 
 from absl import flags
 
-from vaegan_jax import command
+from vaegan_jax import command, paths
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
 OUT = flags.DEFINE_string('out', None, 'Zip to write, such as model.zip.')
@@ -27,9 +26,11 @@ TO_HUB = flags.DEFINE_string(
 
 
 def main() -> int:
-  out = pathlib.Path(OUT.value)
-  if out.suffix != '.zip' or out.is_dir() or not out.absolute().parent.is_dir():
+  out = paths.open_path(OUT.value, '--out=')
+  if out.suffix != '.zip' or out.is_dir() or not paths.takes_files(out.parent):
     raise ValueError(f'--out={OUT.value}: name a .zip file in a folder that exists')
+  if TO_HUB.value and paths.is_remote(out):
+    raise ValueError(f'--out={out}: --to_hub uploads a local file: name one')
   from vaegan_jax import card, export, hub, sample
 
   export.check_installed()
@@ -38,7 +39,7 @@ def main() -> int:
     hub.client()
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
-  workdir = pathlib.Path(WORKDIR.value)
+  workdir = paths.open_path(WORKDIR.value)
   pictures = pictures_of(model, workdir)
   said = card.text(
     model,
@@ -48,14 +49,14 @@ def main() -> int:
     pictures=list(pictures),
   )
   export.save(model, out, card=said, pictures=pictures)
-  print(f'{out}: {", ".join(model.networks)} of step {model.step}, {out.stat().st_size:,} bytes')
+  print(f'{out}: {", ".join(model.networks)} of step {model.step}, {paths.size(out):,} bytes')
   if TO_HUB.value:
     beside = {'README.md': said.encode(), **pictures}
     print(f'uploaded to {hub.upload(out, TO_HUB.value, beside)}')
   return 0
 
 
-def pictures_of(model: Any, workdir: pathlib.Path) -> dict[str, bytes]:
+def pictures_of(model: Any, workdir: Any) -> dict[str, bytes]:
   """{name of card.PICTURES: PNG}: samples, and the run's reconstructions of this step, if any."""
   from vaegan_jax import files, sheets
 
@@ -66,7 +67,7 @@ def pictures_of(model: Any, workdir: pathlib.Path) -> dict[str, bytes]:
   return found
 
 
-def terms_of(workdir: pathlib.Path, step: int) -> dict[str, float]:
+def terms_of(workdir: Any, step: int) -> dict[str, float]:
   """The losses and logits that the run logged at a step, {} if it logged none."""
   from vaegan_jax.model import SEES
 
@@ -76,7 +77,7 @@ def terms_of(workdir: pathlib.Path, step: int) -> dict[str, float]:
   return {k: v for k, v in row.items() if v is not None and (k in SEES or k.startswith('logit_'))}
 
 
-def evaluation_of(workdir: pathlib.Path, step: int) -> list[str]:
+def evaluation_of(workdir: Any, step: int) -> list[str]:
   """The lines of the run's evaluation.json, [] if there is none of this step."""
   from vaegan_jax import evaluate
 

@@ -7,12 +7,10 @@ a support vector machine recognises (fitted to the 1,500 training digits; its ac
 297 is given too), and the mean distance between two samples of a class over that of real digits.
 """
 
-import pathlib
-
 from absl import flags
 import numpy as np
 
-from vaegan_jax import command, files
+from vaegan_jax import command, files, paths
 
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of a run of a conditional method on the digits.'
@@ -59,7 +57,7 @@ def main() -> int:
     spread=np.mean(spread),
     spread_by_class=spread,
   )
-  files.write_json(pathlib.Path(WORKDIR.value) / 'judge_digits.json', result)
+  files.write_json(paths.open_path(WORKDIR.value) / 'judge_digits.json', result)
   return 0
 
 

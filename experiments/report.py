@@ -7,11 +7,9 @@ The page is one HTML file that needs no network. Training renews WORKDIR/report.
 folder of a population stands for all its members.
 """
 
-import pathlib
-
 from absl import flags
 
-from vaegan_jax import command, words
+from vaegan_jax import command, paths, words
 
 WORKDIR = flags.DEFINE_multi_string('workdir', [], 'Folder of a run; may be repeated.')
 OUT = flags.DEFINE_string(
@@ -26,8 +24,8 @@ def main() -> int:
     raise ValueError('--out is missing: name an HTML file for several runs, e.g. --out=both.html')
   from vaegan_jax import page
 
-  out = page.write(WORKDIR.value, OUT.value or pathlib.Path(WORKDIR.value[0]) / 'report.html')
-  print(f'{out}: {words.size_in_words(out.stat().st_size)}; open it in a browser')
+  out = page.write(WORKDIR.value, OUT.value or paths.open_path(WORKDIR.value[0]) / 'report.html')
+  print(f'{out}: {words.size_in_words(paths.size(out))}; open it in a browser')
   return 0
 
 

@@ -19,14 +19,13 @@ training on a folder of images reads. Memory does not grow with n; unfinished fi
 """
 
 from collections.abc import Iterable, Iterator
-import pathlib
 import time
 from typing import Any
 
 from absl import flags
 import numpy as np
 
-from vaegan_jax import command, files
+from vaegan_jax import command, files, paths
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of train.py.')
 OUT = flags.DEFINE_string(
@@ -72,7 +71,7 @@ REPORT_EVERY = 5  # seconds
 
 
 def main() -> int:
-  many = check_out(pathlib.Path(OUT.value))
+  many = check_out(paths.open_path(OUT.value, '--out='))
   from vaegan_jax import sample, sheets
 
   if is_mp4():
@@ -80,7 +79,7 @@ def main() -> int:
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   if many:
-    said = write_many(model, pathlib.Path(OUT.value))
+    said = write_many(model, paths.open_path(OUT.value, '--out='))
   else:
     said = write_video(model) if MODE.value == 'video' else write_grid(model)
   print(f'{said}, by the EMA weights of step {model.step}')
@@ -91,11 +90,11 @@ def is_mp4() -> bool:
   return OUT.value.lower().endswith('.mp4')
 
 
-def is_folder(out: pathlib.Path) -> bool:
+def is_folder(out: Any) -> bool:
   return OUT.value.endswith('/') or out.is_dir()
 
 
-def check_out(out: pathlib.Path) -> bool:
+def check_out(out: Any) -> bool:
   """Whether --out takes many samples, as opposed to a grid. Raises ValueError for a bad --out."""
   many = is_folder(out) or out.suffix.lower() == '.npy'
   drawn = ('.gif', '.mp4') if MODE.value == 'video' else ('.png',)
@@ -107,7 +106,7 @@ def check_out(out: pathlib.Path) -> bool:
     )
   if many and MODE.value != 'sample':
     raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a {named}')
-  if (not many and out.suffix.lower() not in drawn) or not out.absolute().parent.is_dir():
+  if (not many and out.suffix.lower() not in drawn) or not paths.takes_files(out.parent):
     also = ' or .npy file, or a folder/,' if MODE.value == 'sample' else ' file'
     raise ValueError(f'--out={OUT.value}: name a {named}{also} in a folder that exists')
   if bool(MASK.value) != (MODE.value == 'inpaint'):
@@ -219,7 +218,7 @@ def interpolations(model: Any, given: dict[str, Any]) -> np.ndarray:
   return model.interpolate(first, second, steps=steps(), **known)
 
 
-def write_many(model: Any, out: pathlib.Path) -> str:
+def write_many(model: Any, out: Any) -> str:
   """Writes --n samples to an .npy file or a folder; what to print about it."""
   from vaegan_jax import conditions
 

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 import numpy as np
 
-from vaegan_jax import build, checkpoint, configs, evaluate, files, images, sample
+from vaegan_jax import build, checkpoint, configs, evaluate, files, images, paths, sample
 from vaegan_jax.configs import base
 from vaegan_jax.judges import judges_for
 from vaegan_jax.runs.train import train
@@ -137,7 +137,7 @@ def figures(
   for seed in seeds:
     for name, (method, own) in methods.items():
       config = config_of(data, method, seed, {**settings, **own})
-      home = pathlib.Path(workdir) / name / f'seed_{seed}'
+      home = paths.open_path(workdir) / name / f'seed_{seed}'
       say(f'{name}, seed {seed}: {home}')
       model = trained(config, home, say)
       path = home / 'figures.json'
@@ -186,8 +186,8 @@ def write(
   """Prints the table; writes WORKDIR/table.md, and all figures of all runs to table.json."""
   lines = list(table(results, columns))
   say('\n'.join(lines))
-  pathlib.Path(workdir, 'table.md').write_text('\n'.join(lines) + '\n')
-  files.write_json(pathlib.Path(workdir) / 'table.json', results)
+  (paths.open_path(workdir) / 'table.md').write_text('\n'.join(lines) + '\n')
+  files.write_json(paths.open_path(workdir) / 'table.json', results)
   say(f'saved in {workdir}: table.md and table.json')
 
 
@@ -201,7 +201,7 @@ def picture(
   """
   blocks, names = [], []
   for name in methods:
-    model = sample.restore(pathlib.Path(workdir) / name / f'seed_{seed}')
+    model = sample.restore(paths.open_path(workdir) / name / f'seed_{seed}')
     classes = model.about['size'] if model.about['condition'] == 'label' else 0
     columns = classes if 0 < classes <= 16 else 10
     if mode == 'samples':
@@ -214,6 +214,6 @@ def picture(
   scale = max(1, 64 // model.config['data']['image_size'])
   grid = images.grid(np.concatenate(blocks), columns, scale=scale)
   files.save_png(
-    pathlib.Path(workdir) / f'{mode}.png',
+    paths.open_path(workdir) / f'{mode}.png',
     images.captioned(grid, [name.replace('_', ' ') for name in names]),
   )

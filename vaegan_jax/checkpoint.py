@@ -19,8 +19,6 @@ import hashlib
 import json
 import logging
 import os
-import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -28,7 +26,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from vaegan_jax import files
+from vaegan_jax import files, paths
 
 FOLDER = 'checkpoints'
 ENTRIES = {'step', 'files', 'config', 'about'}  # of a manifest; newer ones add health and sha256
@@ -55,14 +53,14 @@ def warn_of_strays(workdir: str | os.PathLike, after: int) -> None:
       logging.warning(
         '%s has no manifest (%d.json), so it is passed over: its save was cut off, or the manifest '
         'was deleted; the next save of this step replaces it',
-        pathlib.Path(workdir) / FOLDER / str(step),
+        paths.open_path(workdir) / FOLDER / str(step),
         step,
       )
 
 
 def _folders(workdir: str | os.PathLike) -> dict[int, bool]:
   """{step of a folder or a manifest, ascending: whether there is a manifest}."""
-  folder = pathlib.Path(workdir) / FOLDER
+  folder = paths.open_path(workdir) / FOLDER
   names = [p.name for p in folder.glob('*') if p.is_dir()]
   names += [p.stem for p in folder.glob('*.json')]  # its folder may have been deleted
   names = [n for n in names if n.isascii() and n.isdigit() and str(int(n)) == n]
@@ -76,7 +74,7 @@ def manifest(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
   Raises:
     ValueError: it is missing, damaged or incomplete.
   """
-  path = pathlib.Path(workdir) / FOLDER / f'{step}.json'
+  path = paths.open_path(workdir) / FOLDER / f'{step}.json'
   try:
     read = json.loads(path.read_text())
     if not all(isinstance(read[key], dict) and read[key] for key in ('files', 'config', 'about')):
@@ -149,7 +147,7 @@ def newest_sound_step(workdir: str | os.PathLike) -> int:
 
 def damage(workdir: str | os.PathLike, step: int) -> str:
   """What is wrong with a checkpoint's files, in words; '' if every byte is as saved."""
-  folder = pathlib.Path(workdir) / FOLDER / str(step)
+  folder = paths.open_path(workdir) / FOLDER / str(step)
   try:
     listed = manifest(workdir, step)['files']
   except ValueError as e:
@@ -171,7 +169,7 @@ def intact_steps(workdir: str | os.PathLike, damaged: int) -> str:
 
 def sha256(path: str | os.PathLike) -> str:
   """The SHA-256 of a file, in hexadecimal."""
-  with open(path, 'rb') as f:
+  with paths.open_path(path).open('rb') as f:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
@@ -200,11 +198,11 @@ def save(
   Raises (the Future's result):
     OSError, ValueError: the disk is full or failed; older checkpoints are intact.
   """
-  folder = pathlib.Path(workdir).absolute() / FOLDER / str(step)
+  folder = paths.open_path(workdir).absolute() / FOLDER / str(step)
   first = jax.process_index() == 0
   if first:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)  # an unfinished save, as is what Orbax left
+    paths.remove(folder)  # an unfinished save, as is what Orbax left
     remove_unfinished(workdir, step)
   barrier(f'save {step}')
   health = {'finite': _finite(state), 'skipped': int(np.max(state.skipped.addressable_data(0)))}
@@ -225,7 +223,7 @@ def save(
       for old in sorted({*saved} - {*saved[-keep:], *sound_steps(workdir)[-keep:]}):
         folder.with_name(f'{old}.json').unlink()
         if (lost := folder.with_name(str(old))).exists():
-          shutil.rmtree(lost)
+          paths.remove(lost)
 
   writer = futures.ThreadPoolExecutor(1)
   done = writer.submit(commit)
@@ -235,8 +233,8 @@ def save(
 
 def remove_unfinished(workdir: str | os.PathLike, step: int | str = '*') -> None:
   """Removes what saves of a step, or of all, left when they were cut off."""
-  for leftover in (pathlib.Path(workdir) / FOLDER).glob(f'{step}.orbax-checkpoint-tmp*'):
-    shutil.rmtree(leftover, ignore_errors=True)
+  for leftover in (paths.open_path(workdir) / FOLDER).glob(f'{step}.orbax-checkpoint-tmp*'):
+    paths.remove(leftover)
 
 
 def _finite(state: Any) -> bool:
@@ -248,7 +246,7 @@ def set_aside(workdir: str | os.PathLike, after: int) -> None:
   """Renames the checkpoints later than step `after` to N.aside-<time>: none is loaded again."""
   for step in [s for s in steps(workdir) if s > after]:
     for name in (f'{step}.json', str(step)):
-      path = pathlib.Path(workdir) / FOLDER / name
+      path = paths.open_path(workdir) / FOLDER / name
       if path.exists():
         path.rename(path.with_name(f'{name}.aside-{int(time.time())}'))
 
@@ -266,12 +264,12 @@ def load(
   context = ocp.Context()
   context.pytree_options.loading.partial_load = True
   with context:
-    return ocp.load(str(pathlib.Path(workdir).absolute() / FOLDER / str(step)), like)
+    return ocp.load(str(paths.open_path(workdir).absolute() / FOLDER / str(step)), like)
 
 
 def shapes(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
   """The fields of a saved state, as trees whose leaves have a `shape` and a `dtype`."""
-  return ocp.metadata(str(pathlib.Path(workdir).absolute() / FOLDER / str(step))).metadata
+  return ocp.metadata(str(paths.open_path(workdir).absolute() / FOLDER / str(step))).metadata
 
 
 def barrier(name: str) -> None:

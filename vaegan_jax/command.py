@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_flags
 
-from vaegan_jax import configs, hosts, interrupts
+from vaegan_jax import configs, hosts, interrupts, paths
 from vaegan_jax.failures import RunFailed
 from vaegan_jax.words import closest
 
@@ -55,9 +55,7 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
       if value_of(name) in (None, ''):
         raise ValueError(message)
       if name == 'workdir':
-        from vaegan_jax import files
-
-        files.check_name(value_of(name), '--workdir=')
+        paths.check(value_of(name), '--workdir=')
     code = main()
   except Exception as e:
     code, told = verdict(e)
@@ -90,7 +88,7 @@ def verdict(error: Exception) -> tuple[int, str]:
     return 3, f'{hosts.LOST} ({told.partition(chr(10))[0]})'
   if isinstance(error, (FloatingPointError, RunFailed)):
     return 3, told
-  return 2 if isinstance(error, (ValueError, OSError)) else 1, told
+  return 2 if isinstance(error, (ValueError, OSError)) or paths.of_client(error) else 1, told
 
 
 def help_of(module: str) -> str:
@@ -228,17 +226,17 @@ def keep_compiled_programs() -> None:
   """
   import jax
 
-  from vaegan_jax import files
-
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    jax.config.update('jax_compilation_cache_dir', str(files.cache_home() / 'xla'))
+    jax.config.update('jax_compilation_cache_dir', str(paths.cache_home() / 'xla'))
 
 
 def check_picture(out: str | os.PathLike) -> None:
   """Raises ValueError unless --out names a .png file in a folder that exists or can be made."""
-  path = pathlib.Path(out).absolute()
+  path = paths.open_path(out, '--out=').absolute()
   if path.suffix.lower() != '.png' or path.is_dir():
     raise ValueError(f'--out={out}: name a .png file')
+  if paths.is_remote(path):
+    return
   parent = next(folder for folder in path.parents if folder.exists())
   if not parent.is_dir() or not os.access(parent, os.W_OK):
     raise ValueError(f'--out={out}: cannot write to {parent}: name another folder')

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; their locks, their sizes, and the home of the caches."""
+"""Files that appear whole or not at all, on a disk or in a bucket; their locks and sizes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from PIL import Image
 
-from vaegan_jax.interrupts import UNFINISHED
+from vaegan_jax.interrupts import unfinished
+from vaegan_jax.paths import is_remote, open_path
 from vaegan_jax.words import size_in_words
 
 PART = '.vaegan_jax-{}.part'  # names of unfinished files in the folders of users
@@ -44,7 +45,7 @@ def to_json(value: Any, **options: Any) -> str:
 
 def write_text(path: str | os.PathLike, content: str) -> None:
   """Writes a text; a reader sees all of it or nothing."""
-  with _whole(pathlib.Path(path)) as file:
+  with _whole(open_path(path)) as file:
     file.write(content.encode())
 
 
@@ -55,11 +56,13 @@ def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
   Raises OSError that names the path if it cannot be written.
   """
   try:
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole(path) as file:
+    whole = open_path(path)
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    with _whole(whole) as file:
       yield file
   except OSError as e:
+    if is_remote(path):  # it says so
+      raise
     raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
 
 
@@ -70,7 +73,7 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     ValueError: the image has another shape or type.
     OSError: the path cannot be written; the message names it.
   """
-  path, image = pathlib.Path(path), np.asarray(image)
+  path, image = open_path(path), np.asarray(image)
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
     raise ValueError(
       f'{path}: a PNG takes uint8 [H, W], [H, W, 1] or [H, W, 3], not '
@@ -88,8 +91,12 @@ def png(image: np.ndarray) -> bytes:
 
 
 @contextlib.contextmanager
-def _whole(path: pathlib.Path) -> Iterator[IO[bytes]]:
+def _whole(path: Any) -> Iterator[IO[bytes]]:
   """A file to write that becomes `path` at the end. Removes what killed writers left beside it."""
+  if is_remote(path):
+    yield (content := io.BytesIO())
+    path.write_bytes(content.getvalue())
+    return
   remove_strays(path.parent)
   part = path.with_name(PART.format(uuid.uuid4().hex))
   with unfinished(part), part.open('xb') as file:
@@ -108,17 +115,6 @@ def remove_strays(folder: pathlib.Path) -> None:
         stray.unlink()
 
 
-@contextlib.contextmanager
-def unfinished(path: pathlib.Path) -> Iterator[None]:
-  """Removes a file or folder that was not renamed, at the end or when a signal ends the process."""
-  UNFINISHED.add(path)
-  try:
-    yield
-  finally:
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    UNFINISHED.discard(path)
-
-
 def save_pngs(
   folder: str | os.PathLike,
   batches: Iterable[np.ndarray],
@@ -128,7 +124,8 @@ def save_pngs(
 ) -> None:
   """Writes n images to FOLDER/0000.png and so on, all or none.
 
-  Until all are written, the folder is called FOLDER.part.
+  Until all are written, the folder is called FOLDER.part. In a bucket, a process that is killed
+  leaves those that it has written.
 
   Args:
     folder: does not exist yet, or is empty.
@@ -140,6 +137,10 @@ def save_pngs(
     OSError: before the first batch is drawn: the disk has no room for half of these bytes.
     ValueError: the folder holds files, is the root of a disk, or n is wrong.
   """
+  if is_remote(folder):
+    pictures = ((name, png(image)) for name, image in _named(folder, batches, n))
+    open_path(folder).put_all(itertools.chain(pictures, _table(table)))
+    return
   folder = pathlib.Path(folder).resolve()  # a link stays; the folder behind it is replaced
   if folder.is_mount():
     raise ValueError(f'{folder} is the root of a disk: name a folder in it')
@@ -155,19 +156,28 @@ def save_pngs(
   _check_room(folder, n * each, ())
   with unfinished(temporary):
     temporary.mkdir()
-    names, count = png_names(n), 0
-    for count, image in enumerate(itertools.chain.from_iterable(batches), 1):
-      if count <= n:
-        _picture(image).save(temporary / next(names), 'PNG')
-    if count != n:
-      raise ValueError(f'{folder}: {n} images were announced, but {count} came')
-    rows = iter(table)
-    if first := next(rows, None):
-      # The name of a class folder may be no UTF-8.
-      path = temporary / 'labels.csv'
-      with path.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:
-        csv.writer(file).writerows(itertools.chain([first], rows))
+    for name, image in _named(folder, batches, n):
+      _picture(image).save(temporary / name, 'PNG')
+    for name, content in _table(table):
+      (temporary / name).write_bytes(content)
     os.replace(temporary, folder)
+
+
+def _named(folder: Any, batches: Iterable[np.ndarray], n: int) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (file name, image), n times; ValueError at the end if other than n images came."""
+  names, count = png_names(n), 0
+  for count, image in enumerate(itertools.chain.from_iterable(batches), 1):
+    if count <= n:
+      yield next(names), image
+  if count != n:
+    raise ValueError(f'{folder}: {n} images were announced, but {count} came')
+
+
+def _table(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, bytes]]:
+  """Yields ('labels.csv', its content), if there are rows."""
+  csv.writer(text := io.StringIO(newline='')).writerows(rows)
+  if text.tell():  # the name of a class folder may be no UTF-8
+    yield 'labels.csv', text.getvalue().encode(errors='backslashreplace')
 
 
 def png_names(n: int) -> Iterator[str]:
@@ -206,9 +216,16 @@ def save_npys(
     ValueError: the batches do not fill the shape.
   """
   files = [
-    (pathlib.Path(path), batches, tuple(map(int, shape)), np.dtype(dtype))
+    (open_path(path), batches, tuple(map(int, shape)), np.dtype(dtype))
     for path, batches, shape, dtype in files
   ]
+  if is_remote(files[0][0]):
+    with contextlib.ExitStack() as copied:  # the first one last
+      for path, batches, shape, dtype in files:
+        file = copied.enter_context(path.replaced())
+        _write_npy(file, path, batches, shape, dtype)
+      files[0][0].unlink(missing_ok=True)
+    return
   temporary = {path: path.with_name(path.name + '.part') for path, *_ in files}
   first, *others = temporary
   needed = sum(math.prod(shape) * dtype.itemsize for *_, shape, dtype in files)
@@ -217,24 +234,26 @@ def save_npys(
     opened = {path: claims.enter_context(_claimed(path, part)) for path, part in temporary.items()}
     for path, batches, shape, dtype in files:
       file = opened[path]
-      header = {
-        'descr': np.lib.format.dtype_to_descr(dtype),
-        'fortran_order': False,
-        'shape': shape,
-      }
-      np.lib.format.write_array_header_1_0(file, header)
-      size = file.tell() + math.prod(shape) * dtype.itemsize
-      for batch in batches:
-        # Not through a memory map: on a full disk that kills the process by SIGBUS.
-        file.write(np.ascontiguousarray(batch, dtype).data)
-      if file.tell() != size:
-        raise ValueError(f'{path}: {list(shape)} takes {size} bytes, but {file.tell()} came')
+      _write_npy(file, path, batches, shape, dtype)
       file.flush()
       os.fsync(file.fileno())
     for path in others:
       path.unlink(missing_ok=True)
     for path in temporary:
       os.replace(temporary[path], path)
+
+
+def _write_npy(file: IO, path: Any, batches: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+  """Writes the header and the batches; ValueError if they do not fill the shape."""
+  descr = np.lib.format.dtype_to_descr(dtype)
+  header = {'descr': descr, 'fortran_order': False, 'shape': shape}
+  np.lib.format.write_array_header_1_0(file, header)
+  size = file.tell() + math.prod(shape) * dtype.itemsize
+  for batch in batches:
+    # Not through a memory map: on a full disk that kills the process by SIGBUS.
+    file.write(np.ascontiguousarray(batch, dtype).data)
+  if file.tell() != size:
+    raise ValueError(f'{path}: {list(shape)} takes {size} bytes, but {file.tell()} came')
 
 
 @contextlib.contextmanager
@@ -274,22 +293,3 @@ def lock(file: IO) -> bool:
   except BlockingIOError:
     return False
   return True
-
-
-def check_name(path: str | os.PathLike, what: str) -> None:
-  """Raises ValueError that begins with `what` if the absolute path is not UTF-8.
-
-  Checkpoints cannot be written or read there.
-  """
-  try:
-    os.path.abspath(path).encode()
-  except UnicodeEncodeError as e:
-    raise ValueError(
-      f'{what}{os.fspath(path)!a}: the absolute path of a run must be UTF-8: rename the folder'
-    ) from e
-
-
-def cache_home() -> pathlib.Path:
-  """The folder of all caches: $XDG_CACHE_HOME/vaegan_jax, or ~/.cache/vaegan_jax."""
-  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return pathlib.Path(home).expanduser() / 'vaegan_jax'

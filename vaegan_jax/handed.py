@@ -16,11 +16,10 @@ import contextlib
 import hashlib
 import json
 import os
-import pathlib
 from typing import Any
 import zipfile
 
-from vaegan_jax import files
+from vaegan_jax import files, paths
 
 FORMAT, VERSION = 'vaegan_jax model', 1
 MANIFEST, WEIGHTS = 'manifest.json', 'weights.safetensors'
@@ -52,11 +51,11 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     ValueError: it is no such zip, or it is damaged; one line says what is wrong.
     OSError: it cannot be read.
   """
-  path = pathlib.Path(path)
-  if not path.is_file():
+  opened = paths.open_path(path)
+  if not opened.is_file():
     raise ValueError(f'{path} is not a file: name a zip that vaegan-export wrote')
-  with open(path, 'rb') as file, _wrong(path), zipfile.ZipFile(file) as archive:
-    entries = _entries(archive, path.stat().st_size)
+  with opened.open('rb') as file, _wrong(path), zipfile.ZipFile(file) as archive:
+    entries = _entries(archive, paths.size(opened))
     manifest = _manifest(_bytes(archive, entries, MANIFEST, LARGEST_MANIFEST))
     listed = manifest['files']
     if set(listed) != set(entries) - {MANIFEST}:
@@ -69,7 +68,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
 
 
 @contextlib.contextmanager
-def _wrong(path: pathlib.Path) -> Iterator[None]:
+def _wrong(path: Any) -> Iterator[None]:
   """Turns what a damaged or foreign zip raises into one ValueError that names it."""
   try:
     yield

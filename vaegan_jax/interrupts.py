@@ -5,6 +5,8 @@ delays it, and an exception that it raises inside a callback is lost. So a threa
 here. Training alone holds them, to save first: see runs/signals.py.
 """
 
+from collections.abc import Iterator
+import contextlib
 import os
 import pathlib
 import shutil
@@ -18,6 +20,17 @@ UNFINISHED: set[pathlib.Path] = set()
 
 _pipe: list[int] = []  # its ends, while a thread waits
 _spared = 0  # signals that the main thread answers by itself, before the next one ends the process
+
+
+@contextlib.contextmanager
+def unfinished(path: pathlib.Path) -> Iterator[None]:
+  """Removes a file or folder that was not renamed, at the end or when a signal ends the process."""
+  UNFINISHED.add(path)
+  try:
+    yield
+  finally:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    UNFINISHED.discard(path)
 
 
 def leave_at_once() -> None:

@@ -6,14 +6,13 @@ images = model.sample(64, labels=3)  # uint8 [64, H, W, C]
 
 from collections.abc import Callable, Iterator
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaegan_jax import build, checkpoint, conditions, functions, settings
+from vaegan_jax import build, checkpoint, conditions, functions, paths, settings
 from vaegan_jax.conditions import Attributes, Labels
 from vaegan_jax.dispatch import BATCH, Dispatch, blocks, key_of, outputs
 
@@ -238,12 +237,12 @@ def pictures_of(
   return np.asarray(dataset.images[at]), conditions.keyword(model.about, c)
 
 
-def runs_in(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
+def runs_in(workdir: str | os.PathLike[str]) -> list[Any]:
   """The folders of runs with a checkpoint, in the folder of a population or of a study."""
   found = [
     path.parent
     for depth in ('*', '*/*')
-    for path in pathlib.Path(workdir).glob(f'{depth}/{checkpoint.FOLDER}')
+    for path in paths.open_path(workdir).glob(f'{depth}/{checkpoint.FOLDER}')
   ]
   return sorted(folder for folder in found if checkpoint.steps(folder))
 
@@ -263,7 +262,7 @@ def saved_steps(workdir: str | os.PathLike[str], flag: str = '--workdir') -> lis
       f'name one of them, such as {flag}={runs[0]}'
     )
   raise ValueError(
-    f'{pathlib.Path(workdir)} has no checkpoint: give {flag} the folder of a run of '
+    f'{paths.open_path(workdir)} has no checkpoint: give {flag} the folder of a run of '
     'experiments/train.py that has saved at least once'
   )
 

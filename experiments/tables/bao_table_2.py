@@ -13,13 +13,12 @@ same number of steps. Writes WORKDIR/bao_table_2.json.
 """
 
 import math
-import pathlib
 from typing import Any, NamedTuple
 
 from absl import flags
 import numpy as np
 
-from vaegan_jax import command, files, settings
+from vaegan_jax import command, files, paths, settings
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of a class-conditional method.')
 SEEDS = flags.DEFINE_integer('seeds', 3, 'Classifiers per row.', lower_bound=1)
@@ -91,7 +90,7 @@ def main() -> int:
       accuracy=[s.accuracy for s in scores],
       judge=judge.name,
     )
-  files.write_json(pathlib.Path(WORKDIR.value) / 'bao_table_2.json', result)
+  files.write_json(paths.open_path(WORKDIR.value) / 'bao_table_2.json', result)
   return 0
 
 

@@ -8,12 +8,11 @@ scratch). Prints top-1 on held-out images. The paper gives no numbers; it says (
 was not competitive on CIFAR-10 and STL-10. Writes WORKDIR/larsen_pretraining.json.
 """
 
-import pathlib
 from typing import Any, NamedTuple
 
 from absl import flags
 
-from vaegan_jax import command, files, interrupts, settings
+from vaegan_jax import command, files, interrupts, paths, settings
 
 if __name__ == '__main__':
   interrupts.leave_at_once()  # before the imports that take seconds
@@ -79,7 +78,7 @@ def main() -> int:
     spread = f' ± {np.std(figures, ddof=1):.2%}' if SEEDS.value > 1 else ''
     print(f'| {name} | {np.mean(figures):.2%}{spread} |')
   files.write_json(
-    pathlib.Path(WORKDIR.value) / 'larsen_pretraining.json',
+    paths.open_path(WORKDIR.value) / 'larsen_pretraining.json',
     dict(per_class=PER_CLASS.value, steps=STEPS.value, step=model.step, top1=result),
   )
   return 0

@@ -26,8 +26,9 @@ import uuid
 import numpy as np
 
 from vaegan_jax.data.sources import Content, Example, Source
-from vaegan_jax.files import cache_home, unfinished
+from vaegan_jax.files import unfinished
 from vaegan_jax.images import fit_image, read_image
+from vaegan_jax.paths import cache_home, check_local
 from vaegan_jax.words import size_in_words
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,13 @@ def entry(
     what: JSON values: everything that the content depends on.
     array: `write` makes ARRAY.npy, and write_rest the other files.
     write: writes the files, unless a complete folder is there.
-    cache_dir: where folders lie; empty: files.cache_home() / 'data'.
+    cache_dir: where folders lie; empty: paths.cache_home() / 'data'.
     scratch: folder for an entry that is not in the cache yet; empty: the cache itself.
 
   Raises:
     ValueError: the disk is full, or the cache cannot be written.
   """
+  check_local(cache_dir, '--config.data.cache_dir=')
   home = pathlib.Path(cache_dir).expanduser() if cache_dir else cache_home() / 'data'
   key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]
   label = re.sub(r'[^A-Za-z0-9]+', '_', source.name.rpartition('/')[2]).strip('_')[:40]

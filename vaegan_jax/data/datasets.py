@@ -63,7 +63,7 @@ def load(
       dataset.json, if it has one.
     attributes: the attributes to keep, in this order; empty keeps all.
     data_dir: where TFDS keeps its sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets.
-    cache_dir: where decoded images are kept; empty: files.cache_home() / 'data'.
+    cache_dir: where decoded images are kept; empty: paths.cache_home() / 'data'.
     download: let TFDS fetch a missing set.
     scratch: folder for images that are not in the cache yet; empty: the cache itself.
     encoded: leave the images of a TFDS set encoded, for pipeline='stream'; see records.py.

@@ -13,13 +13,13 @@ The labels are checked before any image is decoded.
 import csv
 import hashlib
 import logging
-import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import unicodedata
 
 import numpy as np
 
 from vaegan_jax.data import listings, sources, tables
+from vaegan_jax.paths import open_path
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _in_tenth(name: str) -> bool:
   return int(digest, 16) % 10 == 0
 
 
-def _part(root: pathlib.Path, names: list[str], split: str) -> list[str]:
+def _part(root: Any, names: list[str], split: str) -> list[str]:
   """The names in nine_tenths or tenth; ValueError if either part has no image."""
   tenth = [n for n in names if _in_tenth(n)]
   if 0 < len(tenth) < len(names):
@@ -109,7 +109,7 @@ def _root(path, split):
       f'a folder has no split {split!r}: set --config.data.split and --config.data.held_out to '
       f'one of {", ".join(SPLITS)}; train is all images'
     )
-  root = pathlib.Path(path).expanduser()
+  root = open_path(path, '--config.data.path=').expanduser()
   if not root.exists():
     raise ValueError(
       f'{root} does not exist: set --config.data.path to a folder or a .zip of images'
@@ -160,8 +160,8 @@ def _labels(listing, label_table):
 def _table_labels(listing, table):
   """The Labels by a table in the listing, or at another path."""
   content = listing.content(table)
-  if content is None and pathlib.Path(table).expanduser().is_file():
-    content = pathlib.Path(table).expanduser().read_bytes()
+  if content is None and (path := open_path(table).expanduser()).is_file():
+    content = path.read_bytes()
   if content is None:
     raise ValueError(
       f'there is no table of labels {table}: it is neither a file in {listing.root} nor a path'

@@ -12,6 +12,7 @@ import stat
 from typing import Any, NamedTuple
 import zipfile
 
+from vaegan_jax.paths import is_remote
 from vaegan_jax.words import size_in_words
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif')
@@ -23,8 +24,8 @@ LARGEST_RATIO = 200  # of uncompressed to compressed bytes, for files above 1 MB
 class Listing(NamedTuple):
   """What a folder or archive holds, by names with forward slashes."""
 
-  root: pathlib.Path
-  files: dict[str, tuple[Any, list[int]]]  # images: (Example.encoded, [size, time or CRC])
+  root: Any
+  files: dict[str, tuple[Any, list]]  # images: (Example.encoded, [size, time, hash or CRC])
   folders: set[str]  # at the root
   refused: list[tuple[str, str]]  # images that must not be read: (name, reason)
   content: Callable[[str], bytes | None]  # of another file; None if there is no such file
@@ -33,6 +34,8 @@ class Listing(NamedTuple):
 
 def of_folder(root: pathlib.Path) -> Listing:
   """The Listing of a folder; symlinks inside are not followed."""
+  if is_remote(root):
+    return _of_bucket(root)
   files, folders, others, waiting = {}, set(), [], [(str(root), '')]
   while waiting:
     folder, prefix = waiting.pop()
@@ -63,7 +66,32 @@ def of_folder(root: pathlib.Path) -> Listing:
   return Listing(root, files, folders, [], content, sorted(others))
 
 
-def of_zip(root: pathlib.Path) -> Listing:
+def _of_bucket(root: Any) -> Listing:
+  """What of_folder gives, for names that begin with those of a folder."""
+  files, folders, others, found = {}, set(), [], root.found()
+  for name, facts in found.items():
+    if any(map(_is_hidden, name.split('/'))) or facts['type'] != 'file':
+      continue
+    folders.update(name.split('/')[:-1][:1])
+    if name.lower().endswith(EXTENSIONS):
+      changed = next((str(facts[k]) for k in ('md5Hash', 'etag', 'ETag') if k in facts), '')
+      files[name] = (root / name).read_bytes, [facts['size'], changed]
+    else:
+      others.append(name)
+
+  def content(name):
+    if name not in found:
+      return None
+    if found[name]['size'] > LARGEST_FILE:
+      raise ValueError(
+        f'{root / name} is larger than {size_in_words(LARGEST_FILE)}: is it a table?'
+      )
+    return (root / name).read_bytes()
+
+  return Listing(root, files, folders, [], content, sorted(others))
+
+
+def of_zip(root: Any) -> Listing:
   """The Listing of an archive, which is never extracted.
 
   If one folder holds everything, that folder is the root.
@@ -72,7 +100,7 @@ def of_zip(root: pathlib.Path) -> Listing:
     ValueError: it is no readable archive, is too large, or holds a name twice.
   """
   try:
-    archive = zipfile.ZipFile(root)
+    archive = zipfile.ZipFile(root.open('rb') if is_remote(root) else root)
     infos = archive.infolist()
   except Exception as error:  # BadZipFile, struct.error, UnicodeDecodeError and others
     raise ValueError(f'{root} is neither a folder nor a readable .zip ({error})') from error

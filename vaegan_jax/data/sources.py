@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaegan_jax.paths import open_path
+
 
 class Example(NamedTuple):
   """An image, still encoded."""
@@ -99,10 +101,11 @@ TFDS_SETS: dict[str, dict[str, Any]] = dict(
 
 def tfds_source(name: str, split: str, data_dir: str, download: bool) -> Source:
   """The Source of a split (train+test, train[:50%]) of a prepared TFDS set; see datasets.load."""
-  from etils import epath  # reads local folders and gs://
+  from etils import epath
 
   spec = TFDS_SETS[name]
   home = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  open_path(home, '--config.data.data_dir=')  # its scheme is known, and its client there
   root = epath.Path(home).expanduser()
   folder = _prepared(root / name)
   if folder is None and download:

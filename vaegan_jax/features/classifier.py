@@ -23,7 +23,7 @@ import optax
 
 from vaegan_jax import losses
 from vaegan_jax.features import batches, labelled
-from vaegan_jax.files import cache_home
+from vaegan_jax.paths import cache_home
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def load_or_train(
 ) -> Classifier:
   """The Classifier of train(images, labels, **settings), from the cache if it was trained before.
 
-  `cache_dir` defaults to files.cache_home() / 'features'. Its files are named by a hash of data and
+  `cache_dir` defaults to paths.cache_home() / 'features'. Its files are named by a hash of data and
   settings, so they are never out of date; a damaged one is trained again.
   """
   home = pathlib.Path(cache_dir).expanduser() if cache_dir else cache_home() / 'features'

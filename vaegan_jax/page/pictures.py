@@ -4,17 +4,18 @@ import base64
 from collections.abc import Sequence
 import functools
 import io
-import os
-import pathlib
+from typing import Any
 
 from PIL import Image
+
+from vaegan_jax import paths
 
 BUDGET = 3_000_000  # characters of all pictures of a page
 TRIES = ((24, 900), (16, 720), (10, 640), (6, 480), (3, 400), (2, 320), (1, 240), (1, 120))
 
 
 def embedded(
-  files: Sequence[Sequence[tuple[int, pathlib.Path]]],
+  files: Sequence[Sequence[tuple[int, Any]]],
 ) -> list[list[tuple[int, str]]]:
   """(step, data URI) of pictures from each list of (step, file), within BUDGET in all.
 
@@ -41,18 +42,17 @@ def thinned(items: Sequence, count: int) -> list:
           for i in range(count)]  # fmt: skip
 
 
-def data_uri(path: pathlib.Path, width: int) -> str:
+def data_uri(path: Any, width: int) -> str:
   """A picture of at most `width` pixels across as a data URI; '' if it cannot be read."""
   try:
-    stat = os.stat(path)
-    return _encoded(path, width, stat.st_mtime_ns, stat.st_size)
+    return _encoded(path, width, *paths.stamp(path))
   except (OSError, ValueError, Image.DecompressionBombError):
     return ''
 
 
 @functools.lru_cache(maxsize=256)  # a page is renewed often, and most of its pictures stay
-def _encoded(path: pathlib.Path, width: int, changed: int, size: int) -> str:
-  with Image.open(path, formats=('PNG',)) as opened:
+def _encoded(path: Any, width: int, changed: int, size: int) -> str:
+  with path.open('rb') as file, Image.open(file, formats=('PNG',)) as opened:
     image = opened.convert('RGB')
   if image.width > width:
     image = image.resize((width, max(1, round(image.height * width / image.width))))

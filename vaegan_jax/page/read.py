@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import json
 import math
 import os
-import pathlib
 from typing import Any, NamedTuple
+
+from vaegan_jax.paths import open_path
 
 PICTURES = ('samples', 'reconstructions', 'interpolations')
 STARTED = 'started.json'  # how the run was started: see runs/pages.py
@@ -15,13 +16,13 @@ class Recorded(NamedTuple):
   """A run, as its folder tells it."""
 
   name: str
-  workdir: pathlib.Path
+  workdir: Any
   config: dict[str, Any]
   started: dict[str, Any]  # {} for runs of older versions
   history: list[dict[str, float]]  # `step` and terms of each log; NaN for what is not finite
   images_per_s: list[float]  # of each log, over all members; NaN where not known
   events: list[tuple[int, str]]  # (step, what happened)
-  pictures: dict[str, list[tuple[int, pathlib.Path]]]  # {kind: [(step, PNG)]}, in order
+  pictures: dict[str, list[tuple[int, Any]]]  # {kind: [(step, PNG)]}, in order
   evaluation: dict[str, Any]  # {} if the run was not judged
 
 
@@ -33,7 +34,7 @@ def runs(workdirs: Iterable[str | os.PathLike]) -> list[Recorded]:
   """
   folders = []
   for given in workdirs:
-    workdir = pathlib.Path(given).absolute()
+    workdir = open_path(given).absolute()
     members = as_dict(parsed(workdir / 'population.json')).get('members', {})
     folders += [(name, workdir / name) for name in members] or [(workdir.name, workdir)]
   names = [name for name, _ in folders]
@@ -42,7 +43,7 @@ def runs(workdirs: Iterable[str | os.PathLike]) -> list[Recorded]:
   ]
 
 
-def read(workdir: pathlib.Path, name: str) -> Recorded:
+def read(workdir: Any, name: str) -> Recorded:
   """The run in a folder. Raises ValueError if there is none."""
   config = parsed(workdir / 'config.json')
   if not isinstance(config, dict) or 'method' not in config:
@@ -64,7 +65,7 @@ def read(workdir: pathlib.Path, name: str) -> Recorded:
   )
 
 
-def parsed(path: pathlib.Path) -> Any:
+def parsed(path: Any) -> Any:
   """The value in a JSON file, or None without one."""
   try:
     return json.loads(path.read_text())
@@ -77,7 +78,7 @@ def as_dict(value: Any) -> dict[str, Any]:
   return value if isinstance(value, dict) else {}
 
 
-def json_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+def json_lines(path: Any) -> Iterator[dict[str, Any]]:
   """The objects with a step in a file of JSON lines; a line that is half written is left out."""
   try:
     lines = path.read_text().splitlines()
@@ -107,7 +108,7 @@ def in_words(event: Mapping[str, Any]) -> str:
   return ', '.join(texts + [f'{k} {v}' for k, v in rest.items() if not isinstance(v, str)])
 
 
-def pictures(workdir: pathlib.Path, kind: str) -> Iterator[tuple[int, pathlib.Path]]:
+def pictures(workdir: Any, kind: str) -> Iterator[tuple[int, Any]]:
   """(step, file) of a run's pictures KIND/step_00000025.png, in order; KIND.png has step -1."""
   if (alone := workdir / f'{kind}.png').is_file():
     yield -1, alone

@@ -7,7 +7,7 @@ import pathlib
 import time
 from typing import Any
 
-from vaegan_jax import files, health
+from vaegan_jax import files, health, paths
 from vaegan_jax.page import curves, pictures
 from vaegan_jax.page.read import PICTURES, Recorded, runs
 from vaegan_jax.page.sections import (
@@ -31,7 +31,7 @@ TITLES = dict(
 )
 
 
-def write(workdirs: Iterable[str | os.PathLike], out: str | os.PathLike) -> pathlib.Path:
+def write(workdirs: Iterable[str | os.PathLike], out: str | os.PathLike) -> Any:
   """Writes the page of the runs in some folders to `out`, whole or not at all; returns its path.
 
   The folder of a population stands for its members.
@@ -40,7 +40,7 @@ def write(workdirs: Iterable[str | os.PathLike], out: str | os.PathLike) -> path
     ValueError: a folder is not that of a run.
     OSError: `out` cannot be written.
   """
-  out = pathlib.Path(out)
+  out = paths.open_path(out)
   files.write_text(out, page(runs(workdirs)))
   return out
 

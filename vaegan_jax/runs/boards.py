@@ -5,14 +5,13 @@ W&B's client reads its own settings, such as WANDB_MODE=offline; it needs the ex
 
 import importlib
 import json
-import pathlib
 import secrets
 from typing import Any
 
 import numpy as np
 import tensorboardX
 
-from vaegan_jax import files
+from vaegan_jax import files, paths
 
 IDENTITY = 'wandb.json'  # in the workdir: a run that resumes goes on with its own curves
 
@@ -21,7 +20,7 @@ class Board:
   """The viewers of one member; use it as a context manager.
 
   Args:
-    workdir: of the member.
+    workdir: of the member, a path, on a disk or in a bucket.
     config: of the member, as plain dicts.
     start: the step that it resumes from.
     group: the population's name, '' for a run alone.
@@ -29,9 +28,7 @@ class Board:
   Raises ValueError if W&B refuses.
   """
 
-  def __init__(
-    self, workdir: pathlib.Path, config: dict[str, Any], start: int, group: str = ''
-  ) -> None:
+  def __init__(self, workdir: Any, config: dict[str, Any], start: int, group: str = '') -> None:
     self.client: Any = None
     self.run: Any = None
     self.pending: dict[int, dict[str, Any]] = {}
@@ -39,6 +36,11 @@ class Board:
       self.client = importlib.import_module('wandb')
       self.run = begun(self.client, workdir, config, group)
     folder = str(workdir / 'tensorboard')
+    if paths.is_remote(workdir):
+      from vaegan_jax import buckets
+
+      for scheme in paths.CLIENTS:
+        tensorboardX.record_writer.register_writer_factory(scheme, buckets.Events())
     self.events = tensorboardX.SummaryWriter(folder, purge_step=start + 1)
 
   def __enter__(self) -> 'Board':
@@ -80,7 +82,7 @@ class Board:
       self.run.log(dict(values, step=step))
 
 
-def begun(client: Any, workdir: pathlib.Path, config: dict[str, Any], group: str) -> Any:
+def begun(client: Any, workdir: Any, config: dict[str, Any], group: str) -> Any:
   """W&B's run of a workdir, the same one as before if it resumes."""
   path = workdir / IDENTITY
   if not path.is_file():
@@ -91,7 +93,7 @@ def begun(client: Any, workdir: pathlib.Path, config: dict[str, Any], group: str
       id=json.loads(path.read_text())['id'],
       name=workdir.name,
       group=group or None,
-      dir=str(workdir),
+      dir=str(paths.cache_home() if paths.is_remote(workdir) else workdir),
       config=config,
       resume='allow',
       reinit='create_new',  # the members of a population run side by side

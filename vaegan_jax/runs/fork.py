@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import checkpoint, programs, settings
+from vaegan_jax import checkpoint, paths, programs, settings
 from vaegan_jax.runs.workdir import Member, newest_sound
 from vaegan_jax.sample import saved_steps
 from vaegan_jax.step import TrainState
@@ -20,7 +19,7 @@ SHAPES = ('network.', 'data.image_size', 'data.channels', 'data.condition')  # f
 class Origin(NamedTuple):
   """The checkpoint that a fork starts from."""
 
-  workdir: pathlib.Path
+  workdir: Any
   step: int
   networks: tuple[str, ...]  # that it holds
 
@@ -32,7 +31,7 @@ class Origin(NamedTuple):
 def find(
   init_from: str | os.PathLike | None,
   members: Sequence[Member],
-  workdir: pathlib.Path,
+  workdir: Any,
   strict: bool,
 ) -> Origin | None:
   """The newest sound checkpoint of the run `init_from`; None without it, or if the members resume.
@@ -44,7 +43,7 @@ def find(
   """
   if not init_from:
     return None
-  run = pathlib.Path(init_from).absolute()
+  run = paths.open_path(init_from).absolute()
   if run.resolve() in {path.resolve() for path in (workdir, *(m.workdir for m in members))}:
     raise ValueError(f'--init_from={init_from} is the --workdir itself: give another --workdir')
   if set.intersection(*(set(checkpoint.steps(m.workdir)) for m in members)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from vaegan_jax import files, page
+from vaegan_jax import files, page, paths
 from vaegan_jax.page.read import STARTED
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 SHARE = 0.01  # of the run's time that pages may take
 FIRST = 0.5  # seconds that the first page is taken to need
 NAME = 'report.html'
+PASSED = (OSError, ValueError, KeyError, TypeError)  # errors that a page may end with
 
 
 def started(data: str, classes: Sequence[str], parameters: int) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def started(data: str, classes: Sequence[str], parameters: int) -> dict[str, Any
 class Pages:
   """Renews WORKDIR/report.html, and that of each member at the end."""
 
-  def __init__(self, workdir: pathlib.Path, members: Sequence[pathlib.Path]) -> None:
+  def __init__(self, workdir: Any, members: Sequence[Any]) -> None:
     self.workdir, self.members = workdir, members
     self.began, self.spent, self.last = time.monotonic(), 0.0, FIRST
     self.thread: threading.Thread | None = None
@@ -69,7 +70,9 @@ class Pages:
     try:
       for folder in folders:
         page.write([folder], folder / NAME)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
+      if not (isinstance(error, PASSED) or paths.of_client(error)):
+        raise
       log.warning('%s cannot be written: %s', self.workdir / NAME, error)
     self.last = time.thread_time() - begin
     self.spent += self.last

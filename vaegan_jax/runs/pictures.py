@@ -1,6 +1,5 @@
 """The pictures of a run: grids of samples and of reconstructions."""
 
-import pathlib
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ def trained(config: ConfigDict, about: dict, state: Any, step: int) -> sample.Tr
 
 
 def draw(
-  workdir: pathlib.Path,
+  workdir: Any,
   model: sample.Trained,
   shown: data.Dataset,
   board: Board,

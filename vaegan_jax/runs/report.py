@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
-import pathlib
 import time
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from vaegan_jax import build, data, files, settings
+from vaegan_jax import build, data, files, paths, settings
 from vaegan_jax.model import SEES, losses_of
 from vaegan_jax.page.read import read
 from vaegan_jax.programs import Program
@@ -24,6 +23,7 @@ from vaegan_jax.words import duration
 
 SKIPS = 10  # steps in a row without finite gradients, after which a member stands still
 ESTIMATE_AFTER = 10  # dispatches
+UPLOADS = 0.02  # share of the time
 LONG = 600  # seconds; a longer run says how long it takes
 
 
@@ -31,7 +31,7 @@ class Run(NamedTuple):
   """What all steps of a run share."""
 
   members: Sequence[Member]
-  workdir: pathlib.Path
+  workdir: Any
   about: dict  # of the data: see build.about
   shown: data.Dataset  # the images whose reconstructions are shown
   start: int  # the step that it resumes from
@@ -80,6 +80,7 @@ class Report:
     self.first = jax.process_index() == 0  # the process that writes
     self.drawn = time.monotonic()  # when the last pictures were
     self.step = run.start  # the last one done
+    self.uploaded = 0.0  # when the next upload of the curves is due, in a bucket
     self.stuck: dict[str, None] = {}  # names of members that stand still, in order
     self.files = contextlib.ExitStack()
     self.pages = Pages(run.workdir, [m.workdir for m in run.members])
@@ -96,7 +97,7 @@ class Report:
       write_population(self.run, self.run.start, [{}] * len(members))
     if self.first:
       self.pages.write_started(self.started)
-    self.logs = [self.files.enter_context(open(m.workdir / 'metrics.jsonl', 'a')) for m in members]
+    self.logs = [self.files.enter_context(grows(m.workdir / 'metrics.jsonl')) for m in members]
     group = '' if self.run.alone else self.run.workdir.name
     boards = (Board(m.workdir, settings.to_dict(m.config), self.run.start, group) for m in members)
     self.boards = [self.files.enter_context(board) for board in boards]
@@ -163,6 +164,7 @@ class Report:
       every = [own_terms(m, t) | own for m, t, own in zip(self.run.members, every, drawn)]
       if self.first and log:
         self.log(step, every)
+      self.flush(keep)  # a step that has a checkpoint has its lines
       self.check_progress(step, every, skipped, last)
     due = self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch
     if step == due and not log and self.first:
@@ -213,12 +215,19 @@ class Report:
     self.screen.log(step, every)
     for log, board, terms in zip(self.logs, self.boards, every):
       log.write(files.to_json(dict(step=step, images_per_s=rate, **terms)) + '\n')
-      log.flush()
       for name, value in terms.items():
         board.add_scalar(name, value, step)
-      board.flush()
     if not self.run.alone:
       write_population(self.run, step, every)
+
+  def flush(self, keep: bool) -> None:
+    """Writes the curves out; in a bucket, where that writes all of them, UPLOADS of the time."""
+    begin = time.monotonic()
+    if keep or begin >= self.uploaded:
+      for file in (*self.logs, *self.boards):
+        file.flush()
+      if paths.is_remote(self.run.workdir):
+        self.uploaded = time.monotonic() + (time.monotonic() - begin) / UPLOADS
 
   def check_progress(
     self, step: int, every: Sequence[Mapping[str, float]], skipped: Sequence[int], last: bool
@@ -239,6 +248,15 @@ class Report:
             '--config.optimizer.learning_rate, or an older checkpoint with --resume=STEP; or start '
             'in another workdir with --config.optimizer.clip_norm=1'
           )
+
+
+def grows(path: Any) -> contextlib.AbstractContextManager:
+  """A file of lines to go on with; `write` and `flush` as those of any file."""
+  if not paths.is_remote(path):
+    return open(path, 'a')
+  from vaegan_jax import buckets
+
+  return buckets.Growing(path, needed=True)
 
 
 def by_member(programs: Sequence[Program], values: Sequence[Sequence]) -> list:

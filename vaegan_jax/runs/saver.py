@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import errno
-import pathlib
 import shutil
+from typing import Any
 
 import jax
 
-from vaegan_jax import checkpoint, settings
+from vaegan_jax import checkpoint, paths, settings
 from vaegan_jax.failures import RunFailed
 from vaegan_jax.runs.workdir import Claim, Member
 from vaegan_jax.words import size_in_words
@@ -26,13 +26,15 @@ class Saver:
       self.keep = max(2, self.keep)
 
   @property
-  def home(self) -> pathlib.Path:
+  def home(self) -> Any:
     """The folder of the run's first member."""
     return self.members[0].workdir
 
   def measure(self, states: Sequence) -> str:
     """A warning if the disk has no room for the checkpoints of these states, or ''."""
     self.bytes = sum(a.nbytes for a in jax.tree.leaves(list(states)))
+    if paths.is_remote(self.home):  # a bucket is never full
+      return ''
     there = min(len(checkpoint.steps(member.workdir)) for member in self.members)
     needed = (self.keep + 1 - min(there, self.keep)) * self.bytes
     free = shutil.disk_usage(self.home).free
@@ -101,7 +103,9 @@ class Saver:
     """Raises RunFailed, in one line, for exceptions of these kinds."""
     try:
       yield
-    except kinds as e:
+    except Exception as e:
+      if not (isinstance(e, kinds) or paths.of_client(e)):
+        raise
       self.claim.check()  # a folder that is gone explains all else
       reason = ' '.join(str(e).split())
       if 'No space left' in reason or getattr(e, 'errno', None) == errno.ENOSPC:

@@ -6,13 +6,12 @@ A run alone is a population of one member. What a run leaves in its folder: see 
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import os
-import pathlib
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import build, checkpoint, data, files, hosts, programs, settings
+from vaegan_jax import build, checkpoint, data, hosts, paths, programs, settings
 from vaegan_jax.runs import fork, memory, pages
 from vaegan_jax.runs.report import Report, Run, by_member
 from vaegan_jax.runs.signals import StopSignals
@@ -73,8 +72,8 @@ def train_members(
   the end.
   """
   for flag, path in (('--workdir=', workdir), ('--init_from=', init_from or '')):
-    files.check_name(path, flag)
-  workdir = pathlib.Path(workdir).absolute()
+    paths.check(path, flag)
+  workdir = paths.open_path(workdir).absolute()
   members = [Member(name, config, workdir / name) for name, config in configs.items()]
   check_same_run(members, {'--init_from': str(init_from or ''), '--resume': [strict, from_step]})
   settings.check_members(configs)

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import checkpoint, files, settings
+from vaegan_jax import checkpoint, files, paths, settings
 from vaegan_jax.failures import RunFailed
 
 POPULATION = 'population.json'
@@ -31,18 +31,19 @@ class Member(NamedTuple):
 
   name: str
   config: ConfigDict
-  workdir: pathlib.Path
+  workdir: Any  # a pathlib.Path, or that of a bucket: see paths.open_path
 
 
 class Claim:
-  """The workdirs that this run holds, by a lock on the file .lock in each."""
+  """The workdirs that this run holds: by a lock on the file .lock in each, in buckets by leases."""
 
   def __init__(self) -> None:
     self.locks: dict[pathlib.Path, IO] = {}
+    self.leases: dict[Any, Any] = {}  # {workdir: Lease}
 
-  def lost(self) -> dict[pathlib.Path, pathlib.Path | None]:
-    """{workdir: where it is now, None if deleted} of those that their path no longer names."""
-    found = {}
+  def lost(self) -> dict[Any, pathlib.Path | None]:
+    """{workdir: where it is now, None if deleted or taken} of those that this run has no longer."""
+    found: dict[Any, Any] = {w: None for w, lease in self.leases.items() if lease.check()}
     for workdir, lock in self.locks.items():
       try:
         held = os.path.samestat(os.stat(workdir / '.lock'), os.fstat(lock.fileno()))
@@ -56,6 +57,8 @@ class Claim:
     """Raises RunFailed if another folder, or none, now has the path of a workdir."""
     for workdir, home in self.lost().items():
       where = f'it is now {home}' if home else 'it, or its file .lock, was deleted'
+      if workdir in self.leases:
+        where = self.leases[workdir].lost or 'its lease cannot be renewed'
       raise RunFailed(
         f'--workdir={workdir} is no longer the folder of this run: {where}. The run stops, as it '
         'would write into a folder that is not its own'
@@ -72,7 +75,7 @@ def home_of(file: IO) -> pathlib.Path | None:
 
 
 @contextlib.contextmanager
-def claimed(workdirs: Iterable[pathlib.Path]) -> Iterator[Claim]:
+def claimed(workdirs: Iterable[Any]) -> Iterator[Claim]:
   """Holds the workdirs for this run.
 
   Raises:
@@ -80,7 +83,12 @@ def claimed(workdirs: Iterable[pathlib.Path]) -> Iterator[Claim]:
   """
   claim = Claim()
   with contextlib.ExitStack() as held:
-    for workdir in workdirs if jax.process_index() == 0 else ():
+    mine = list(workdirs) if jax.process_index() == 0 else []
+    if remote := [workdir for workdir in mine if paths.is_remote(workdir)]:
+      from vaegan_jax import lease
+
+      claim.leases = {one.workdir: one for one in held.enter_context(lease.held(remote))}
+    for workdir in mine if not remote else ():
       try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = held.enter_context(open(workdir / '.lock', 'a+'))
@@ -101,7 +109,7 @@ def claimed(workdirs: Iterable[pathlib.Path]) -> Iterator[Claim]:
 
 def begin(
   members: Sequence[Member],
-  workdir: pathlib.Path,
+  workdir: Any,
   strict: bool,
   say: Any,
   from_step: int | None = None,
@@ -136,7 +144,7 @@ def begin(
 
 def resume_step(
   members: Sequence[Member],
-  workdir: pathlib.Path,
+  workdir: Any,
   strict: bool = False,
   from_step: int | None = None,
 ) -> int:
@@ -183,7 +191,7 @@ def resume_step(
 
 
 def newest_sound(
-  workdirs: Sequence[pathlib.Path], steps: Iterable[int], strict: bool, flag: str = ''
+  workdirs: Sequence[Any], steps: Iterable[int], strict: bool, flag: str = ''
 ) -> tuple[int, str]:
   """(The newest of `steps` that is sound and intact in all workdirs, ''), or (0, what is wrong).
 
@@ -209,7 +217,7 @@ def newest_sound(
   return 0, wrong
 
 
-def known_members(workdir: pathlib.Path) -> list[str]:
+def known_members(workdir: Any) -> list[str]:
   """Names in WORKDIR/population.json, [] without that file."""
   try:
     return list(json.loads((workdir / POPULATION).read_text())['members'])
@@ -277,7 +285,7 @@ def check_same_data(member: Member, start: int, about: dict) -> None:
     )
 
 
-def forget(path: pathlib.Path, step: int) -> None:
+def forget(path: Any, step: int) -> None:
   """Drops the lines of a log that are later than `step`, and a last line that was cut off."""
   if not path.exists():
     return
@@ -288,6 +296,5 @@ def forget(path: pathlib.Path, step: int) -> None:
     except (ValueError, KeyError, TypeError):
       return False
 
-  part = path.with_suffix('.part')
-  part.write_text(''.join(filter(kept, path.read_text(errors='replace').splitlines(True))))
-  os.replace(part, path)
+  lines = path.read_text(errors='replace').splitlines(True)
+  files.write_text(path, ''.join(filter(kept, lines)))
