@@ -43,6 +43,28 @@ TABLE = [
   ('vae_gan', {'gate.on': True}, game(**WON), 'bad', 'optimizer.factor.discriminator=0.3'),
   ('vae_gan', {}, game(fake_recon=0.05, fake_prior=0.05), 'watch', 'the discriminator leads'),
   ('vae_gan', {}, game(real=2.0, fake_recon=2.0, fake_prior=2.0), 'bad', 'the generator has won'),
+  # Rates ten times too high: no log alone says that one side has won.
+  (
+    'vae_gan_relativistic',
+    {'optimizer.learning_rate': 1e-2},
+    dict(fake_prior=lambda s: 0.1 if s % 3 else 9.0),
+    'bad',
+    'out of bounds (fake 3.7 on average, chance 0.69): try --config.optimizer.learning_rate=0.002',
+  ),
+  (
+    'vae_gan_relativistic',
+    {'optimizer.factor.discriminator': 10.0},
+    dict(fake_prior=lambda s: 0.1 if s % 3 else 9.0),
+    'bad',
+    'try --config.optimizer.factor.discriminator=1 in',
+  ),
+  (
+    'vae_gan_relativistic',
+    {},
+    dict(fake_prior=lambda s: 0.1 if s % 3 else 1.5),
+    'good',
+    'balanced',
+  ),
   # Non-saturating: the generator learns although the fakes are known, if real ones are not.
   ('vae_gan_nonsaturating', {}, game(**WON), 'bad', 'has won'),
   ('vae_gan_nonsaturating', {}, game(**WON | dict(real=0.5)), 'watch', 'no sign yet'),

@@ -5,17 +5,28 @@ discriminator (VAE/GAN) or matches its features (CVAE-GAN), so both are read off
 of the game is judged in units of chance, its value for a discriminator that knows nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import math
 import statistics
-from typing import Any, NamedTuple
+from typing import Any
 
-Terms = Mapping[str, float]  # of one logged step, with `step`
-Table = Mapping[str, Mapping[str, float]]  # {network: {loss: weight}}
+from vaegan_jax.trends import (
+  RECENT,
+  State,
+  Table,
+  Terms,
+  held,
+  means,
+  plays,
+  table_at,
+  trend,
+  weighed,
+)
 
 CHANCE = dict(bce=math.log(2), hinge=1.0, least_squares=0.125, relativistic=math.log(2))
 WON, LEADS, FOOLED = 0.03, 0.15, 1.7  # losses of the game over chance
 TOLD_APART = 1e-3  # likewise, for a generator that matches features: far ahead even there
+WILD = 3.0  # likewise, in a mean over RECENT logs, which stays below 1.3 in healthy runs
 HOLD = 100  # steps for which a game must be one-sided; swings of some 20 steps are normal
 VANISHED, VANISHED_STEPS = 1e-2, 500  # a gradient's norm over its median, and for how long
 SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so many logs
@@ -24,14 +35,6 @@ SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so
 NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
 WORSE = 2.0  # a loss over its own lowest level
 COLLAPSED_KL, FAR_KL = 0.1, 1e5  # nats
-RECENT = 5  # logs in a mean
-
-
-class State(NamedTuple):
-  """How a run does."""
-
-  level: str  # early (nothing can be said yet), good, watch, or bad
-  words: str
 
 
 def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:
@@ -63,23 +66,6 @@ def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:
   return best
 
 
-def table_at(config: Mapping[str, Any], step: int) -> Table:
-  """The method's table at a step: that of the first phase, if the run is still in it."""
-  first = config.get('first') or {}
-  return first['method'] if step <= first.get('steps', 0) else config['method']
-
-
-def weighed(table: Table, network: str) -> dict[str, float]:
-  """{loss: weight} of a network's row, without cells of weight 0."""
-  return {loss: w for loss, w in table.get(network, {}).items() if w}
-
-
-def plays(table: Table) -> bool:
-  """Whether the generator descends a loss of the game, and not only matches features."""
-  row = weighed(table, 'generator')
-  return any(k.startswith('fool_') or (k.startswith('fake_') and w < 0) for k, w in row.items())
-
-
 def shown_terms(table: Table, adversarial: str = 'bce') -> list[str]:
   """Names of the few terms that tell most of a method, at most five."""
   losses = {loss for network in table for loss in weighed(table, network)}
@@ -88,36 +74,6 @@ def shown_terms(table: Table, adversarial: str = 'bce') -> list[str]:
   game = tuple(k for k in game if k != 'real' or adversarial != 'relativistic')
   wanted = ('kl', pixels[0], *game, 'match_d')
   return [k for k in wanted if k in losses][:5]
-
-
-def held(history: Sequence[Terms], condition: Callable[[Terms], bool]) -> int:
-  """Steps for which a condition has held without a break up to the last log; 0 if it does not."""
-  first = None
-  for terms in reversed(history):
-    if not condition(terms):
-      break
-    first = terms['step']
-  return 0 if first is None else max(1, history[-1]['step'] - first)
-
-
-def means(history: Sequence[Terms], name: str) -> list[float]:
-  """Means of a term over RECENT logs in a row, of all such stretches; [] with too few logs."""
-  values = [t[name] for t in history if name in t]
-  return [statistics.fmean(values[i : i + RECENT]) for i in range(max(0, len(values) - RECENT + 1))]
-
-
-def trend(history: Sequence[Terms], name: str) -> str:
-  """An arrow: whether a term rises, falls, or neither, from one stretch of logs to the next.
-
-  A stretch has RECENT logs, or half of all; '' for fewer than four logs.
-  """
-  values = [t[name] for t in history if name in t]
-  count = min(RECENT, len(values) // 2)
-  if count < 2:
-    return ''
-  before = statistics.fmean(values[-2 * count : -count])
-  change = (statistics.fmean(values[-count:]) - before) / (abs(before) + 1e-12)
-  return '↗' if change > 0.05 else '↘' if change < -0.05 else '→'
 
 
 # --- The rules. Each has a finding or None.
@@ -230,6 +186,8 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
     return State(
       'good', f'matching features ({value}, which may be low): ' + course(history, table)
     )
+  if found := wild(history, fakes, config):
+    return found
   saturating = any(k.startswith('fake_') for k in weighed(table, 'generator'))
   won = held(history, lambda t: fake(t) < WON and (saturating or real(t) < LEADS))
   if won >= HOLD:
@@ -245,6 +203,26 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
   if won or leads >= HOLD:
     return State('watch', f'the discriminator leads ({value}); no sign yet that it has won')
   return State('good', f'balanced ({value}, chance {chance:.2g})')
+
+
+def wild(history: Sequence[Terms], fakes: Sequence[str], config: Mapping[str, Any]) -> State | None:
+  """Logits far outside the range in which a game is played: some rate is too high."""
+  if config['adversarial'] not in ('bce', 'relativistic'):
+    return None
+  recent = [smooth[-1] for k in fakes if (smooth := means(history, k))]
+  chance = CHANCE[config['adversarial']]
+  early = history[-1]['step'] - history[0]['step'] < HOLD
+  if early or not recent or statistics.fmean(recent) <= WILD * chance:
+    return None
+  rates = config['optimizer']
+  less = f'--config.optimizer.learning_rate={rates["learning_rate"] / 5:.2g}'
+  if rates['factor'].get('discriminator', 1) > 1:
+    less = '--config.optimizer.factor.discriminator=1'
+  return State(
+    'bad',
+    f'the losses of the game are out of bounds (fake {statistics.fmean(recent):.2g} on average, '
+    f'chance {chance:.2g}): try {less} in another --workdir',
+  )
 
 
 def wasserstein(history: Sequence[Terms], table: Table, fakes: Sequence[str]) -> State:
