@@ -1,5 +1,6 @@
-"""What the comparisons with reference packages share."""
+"""What the comparisons share."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,3 +15,19 @@ def relative(ours: Any, theirs: Any) -> float:
 def verdict(good: bool) -> str:
   """The last word of a table."""
   return 'good' if good else 'BAD'
+
+
+def of_curves(
+  theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray], names: Iterable[str]
+) -> dict[str, float]:
+  """{name: |a - b| / max(|a|, 1)}, of the means a, b over the second halves of two curves.
+
+  Infinite if a curve is missing or its second half is not finite.
+  """
+  found = {}
+  for name in names:
+    a, b = (curves.get(name, np.array([np.nan])) for curves in (theirs, ours))
+    a, b = (curve[len(curve) // 2 :].mean() for curve in (a, b))
+    distance = abs(a - b) / max(abs(a), 1.0)
+    found[name] = float(distance) if np.isfinite(distance) else float('inf')
+  return found

@@ -53,7 +53,9 @@ OURS = flags.DEFINE_list('ours', ['joint', 'apart'], 'How our discriminator norm
 VARIANTS = flags.DEFINE_list('variants', ['luca', 'minimal'], "The twin's.")
 MODES = flags.DEFINE_list('modes', ['eager', 'compile'], "The twin's.")
 LAYOUTS = flags.DEFINE_list('layouts', ['contiguous', 'channels_last'], "The twin's.")
-DEVICE = flags.DEFINE_enum('device', 'cpu', ['cpu', 'cuda'], 'Of both sides.')
+DEVICE = flags.DEFINE_enum(
+  'device', 'cpu', ['cpu', 'cuda', 'tpu'], 'Of both sides; the twin knows no tpu.'
+)
 DTYPE = flags.DEFINE_enum(
   'dtype', 'float32', ['float32', 'bfloat16'], 'Of the arithmetic of both; the twin uses autocast.'
 )
@@ -121,6 +123,10 @@ def twin_ways() -> dict[str, list[str]]:
   """{name: command line of one measurement} of the twin's; {} without it."""
   if not TWIN_PYTHON.value:
     return {}
+  if DEVICE.value == 'tpu':
+    raise ValueError(
+      '--device=tpu: the twin does not run there; leave --twin and --twin_python out'
+    )
   script = pathlib.Path(TWIN.value) / 'bench_torch_vaegan.py'
   if not script.exists():
     raise ValueError(f'--twin={TWIN.value}: this folder has no bench_torch_vaegan.py')

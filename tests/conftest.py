@@ -1,11 +1,15 @@
 """Eight virtual CPU devices, and programs compiled without most optimisations: small tests spend
-their time compiling."""
+their time compiling.
+
+TEST_PLATFORM=cuda (or tpu) takes the devices of that backend; benchmarks/accelerator.sh chooses the
+tests that need no more of them.
+"""
 
 import os
 import pathlib
 import shutil
 
-os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_PLATFORMS'] = os.environ.get('TEST_PLATFORM', 'cpu')
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 )
@@ -15,7 +19,7 @@ import pytest
 
 from vaegan_jax import data
 
-jax.config.update('jax_disable_most_optimizations', True)
+jax.config.update('jax_disable_most_optimizations', os.environ['JAX_PLATFORMS'] == 'cpu')
 
 
 @pytest.fixture

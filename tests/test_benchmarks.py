@@ -1,8 +1,16 @@
 """What the benchmarks compute from what they measure."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
-from benchmarks import tpu_estimate
+from benchmarks import differences, tpu_estimate
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 # Three lines of a compiled program as XLA prints it, shortened.
 PROGRAM = """
@@ -36,3 +44,37 @@ def test_the_share_of_the_peak():
   assert row == '| vae | TPU v5 lite | 64 | 131 | 2.00 | 50% |'
   with pytest.raises(ValueError, match='TPU v9: its peak is not known'):
     tpu_estimate.summary('vae', 'TPU v9', 64, 1.0, 1)
+
+
+def test_distances_of_curves_are_of_their_second_halves():
+  a = dict(real=np.array([9.0, 9.0, 4.0, 6.0]), kl=np.array([0.0, 0.5]), pixel=np.array([1.0, 1.0]))
+  b = dict(
+    real=np.array([0.0, 0.0, 7.0, 8.0]), kl=np.array([0.0, 0.25]), pixel=np.array([1, np.nan])
+  )
+  found = differences.of_curves(a, b, ['real', 'kl', 'pixel', 'match_d'])
+  assert found == dict(real=0.5, kl=0.25, pixel=np.inf, match_d=np.inf)
+
+
+@pytest.mark.slow
+def test_the_page_of_an_accelerator_in_small(tmp_path):
+  """benchmarks/accelerator.sh runs all its parts, without TensorFlow."""
+  for module in ('tensorflow', 'tensorflow_datasets'):
+    (tmp_path / f'{module}.py').write_text('raise ImportError')
+  page = tmp_path / 'page.md'
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}  # one device
+  environment |= {'SMALL': '1', 'PYTHON': sys.executable, 'PYTHONPATH': str(tmp_path)}
+  command = ['benchmarks/accelerator.sh', str(page)]
+  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout + done.stderr
+  text = page.read_text()
+  assert [line[3:] for line in text.splitlines() if line.startswith('## ')] == [
+    'Tests',
+    'bfloat16 beside float32',
+    'A step in float32',
+    'The training loop',
+    'A population',
+    'Sampling',
+  ]
+  assert '| vae |' in text and '| ours, apart |' in text
+  again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert again.returncode == 2 and 'exists: name a new page' in again.stderr
