@@ -8,7 +8,6 @@ over max(|f|, 1 nat). Two runs of a GAN drift apart even in one dtype, so the cu
 within a band only. Exit status 1 if a distance is over --band, or if a run ends early.
 """
 
-import json
 import pathlib
 import tempfile
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from benchmarks import differences, machine
 from vaegan_jax import command, methods
 from vaegan_jax.configs import digits
+from vaegan_jax.page.read import json_lines
 from vaegan_jax.runs import train
 
 METHODS = flags.DEFINE_list('methods', list(methods.METHODS), 'Names in methods.METHODS.')
@@ -46,8 +46,7 @@ def curves(config: Any) -> dict[str, np.ndarray]:
   """Trains, and returns {name: the values that the run logged}."""
   with tempfile.TemporaryDirectory() as folder:
     train.train(config, folder, say=lambda text: None)
-    lines = (pathlib.Path(folder) / 'metrics.jsonl').read_text().splitlines()
-  logged = [json.loads(line) for line in lines]
+    logged = list(json_lines(pathlib.Path(folder) / 'metrics.jsonl'))
   return {k: np.array([r.get(k) for r in logged], float) for k in logged[-1]}
 
 

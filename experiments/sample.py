@@ -71,7 +71,8 @@ REPORT_EVERY = 5  # seconds
 
 
 def main() -> int:
-  many = check_out(paths.open_path(OUT.value, '--out='))
+  out = paths.open_path(OUT.value, '--out=')
+  many = check_out(out)
   from vaegan_jax import sample, sheets
 
   if is_mp4():
@@ -79,7 +80,7 @@ def main() -> int:
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   if many:
-    said = write_many(model, paths.open_path(OUT.value, '--out='))
+    said = write_many(model, out)
   else:
     said = write_video(model) if MODE.value == 'video' else write_grid(model)
   print(f'{said}, by the EMA weights of step {model.step}')

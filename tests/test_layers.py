@@ -77,7 +77,7 @@ MAY = {
   'data.listings': {'words', 'paths'},
   'data.sources': {'paths'},
   'data.folders': {'data.sources', 'data.listings', 'data.tables', 'paths'},
-  'data.cache': {'data.sources', 'words', 'images', 'files', 'paths'},
+  'data.cache': {'data.sources', 'words', 'images', 'interrupts', 'paths'},
   'data.records': {'data.cache', 'data.sources'},
   'data.datasets': {
     'data.cache',

@@ -8,20 +8,11 @@ of the game is judged in units of chance, its value for a discriminator that kno
 from collections.abc import Mapping, Sequence
 import math
 import statistics
-from typing import Any
+from typing import Any, NamedTuple
 
-from vaegan_jax.trends import (
-  RECENT,
-  State,
-  Table,
-  Terms,
-  held,
-  means,
-  plays,
-  table_at,
-  trend,
-  weighed,
-)
+from vaegan_jax.trends import RECENT, Terms, held, means, trend
+
+Table = Mapping[str, Mapping[str, float]]  # {network: {loss: weight}}
 
 CHANCE = dict(bce=math.log(2), hinge=1.0, least_squares=0.125, relativistic=math.log(2))
 WON, LEADS, FOOLED = 0.03, 0.15, 1.7  # losses of the game over chance
@@ -35,6 +26,13 @@ SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so
 NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
 WORSE = 2.0  # a loss over its own lowest level
 COLLAPSED_KL, FAR_KL = 0.1, 1e5  # nats
+
+
+class State(NamedTuple):
+  """How a run does."""
+
+  level: str  # early (nothing can be said yet), good, watch, or bad
+  words: str
 
 
 def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:
@@ -64,6 +62,23 @@ def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:
   if early and best.level != 'bad':
     return State('early', f'too early to judge: that takes {HOLD} steps')
   return best
+
+
+def table_at(config: Mapping[str, Any], step: int) -> Table:
+  """The method's table at a step: that of the first phase, if the run is still in it."""
+  first = config.get('first') or {}
+  return first['method'] if step <= first.get('steps', 0) else config['method']
+
+
+def weighed(table: Table, network: str) -> dict[str, float]:
+  """{loss: weight} of a network's row, without cells of weight 0."""
+  return {loss: w for loss, w in table.get(network, {}).items() if w}
+
+
+def plays(table: Table) -> bool:
+  """Whether the generator descends a loss of the game, and not only matches features."""
+  row = weighed(table, 'generator')
+  return any(k.startswith('fool_') or (k.startswith('fake_') and w < 0) for k, w in row.items())
 
 
 def shown_terms(table: Table, adversarial: str = 'bce') -> list[str]:
@@ -186,8 +201,14 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
     return State(
       'good', f'matching features ({value}, which may be low): ' + course(history, table)
     )
-  if found := wild(history, fakes, config):
-    return found
+  recent = statistics.fmean(fake(terms) for terms in history[-RECENT:])
+  judged = len(history) >= RECENT and history[-1]['step'] - history[0]['step'] >= HOLD
+  if judged and recent > WILD and config['adversarial'] in ('bce', 'relativistic'):
+    return State(
+      'bad',
+      f'the losses of the game are out of bounds (fake {recent * chance:.2g} on average, chance '
+      f'{chance:.2g}): try {slower(config)} in another --workdir',
+    )
   saturating = any(k.startswith('fake_') for k in weighed(table, 'generator'))
   won = held(history, lambda t: fake(t) < WON and (saturating or real(t) < LEADS))
   if won >= HOLD:
@@ -203,26 +224,6 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
   if won or leads >= HOLD:
     return State('watch', f'the discriminator leads ({value}); no sign yet that it has won')
   return State('good', f'balanced ({value}, chance {chance:.2g})')
-
-
-def wild(history: Sequence[Terms], fakes: Sequence[str], config: Mapping[str, Any]) -> State | None:
-  """Logits far outside the range in which a game is played: some rate is too high."""
-  if config['adversarial'] not in ('bce', 'relativistic'):
-    return None
-  recent = [smooth[-1] for k in fakes if (smooth := means(history, k))]
-  chance = CHANCE[config['adversarial']]
-  early = history[-1]['step'] - history[0]['step'] < HOLD
-  if early or not recent or statistics.fmean(recent) <= WILD * chance:
-    return None
-  rates = config['optimizer']
-  less = f'--config.optimizer.learning_rate={rates["learning_rate"] / 5:.2g}'
-  if rates['factor'].get('discriminator', 1) > 1:
-    less = '--config.optimizer.factor.discriminator=1'
-  return State(
-    'bad',
-    f'the losses of the game are out of bounds (fake {statistics.fmean(recent):.2g} on average, '
-    f'chance {chance:.2g}): try {less} in another --workdir',
-  )
 
 
 def wasserstein(history: Sequence[Terms], table: Table, fakes: Sequence[str]) -> State:
@@ -252,6 +253,13 @@ def remedy(config: Mapping[str, Any]) -> str:
   if config['adversarial'] == 'bce' and 'real' in row and not config['gate']['on']:
     return 'try --config.gate.on=True in another --workdir'
   return 'try --config.optimizer.factor.discriminator=0.3 in another --workdir'
+
+
+def slower(config: Mapping[str, Any]) -> str:
+  """The flag to try when some rate is too high."""
+  if config['optimizer']['factor'].get('discriminator', 1) > 1:
+    return '--config.optimizer.factor.discriminator=1'
+  return f'--config.optimizer.learning_rate={config["optimizer"]["learning_rate"] / 5:.2g}'
 
 
 def course(history: Sequence[Terms], table: Table) -> str:

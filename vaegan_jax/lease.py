@@ -23,7 +23,7 @@ from typing import NamedTuple
 import uuid
 
 from vaegan_jax.buckets import BucketPath
-from vaegan_jax.paths import of_client
+from vaegan_jax.paths import in_use, of_client
 
 FOLDER = '.lease'
 BEAT = 5.0  # seconds
@@ -71,7 +71,7 @@ class Lease:
   def create(self) -> None:
     """Takes the folder. Raises ValueError if another process has it."""
     if not self.path.create(self.content()):
-      raise in_use(self.workdir, newest(self.workdir))
+      raise in_use(self.workdir, newest(self.workdir).holder)
     others = {int(n) for n in (self.workdir / FOLDER).found() if n.isdigit()}
     others -= {int(self.path.name)}
     old = self.workdir / FOLDER / str(self.before.number)
@@ -80,7 +80,7 @@ class Lease:
       alive.add(self.before.number)
     if alive:
       self.path.unlink(missing_ok=True)
-      raise in_use(self.workdir, newest(self.workdir))
+      raise in_use(self.workdir, newest(self.workdir).holder)
     if self.before.number:
       old.unlink(missing_ok=True)
 
@@ -119,14 +119,6 @@ class Lease:
         self.path.unlink(missing_ok=True)
 
 
-def in_use(workdir: BucketPath, by: Seen) -> ValueError:
-  """The error for a folder that another process has."""
-  return ValueError(
-    f'--workdir={workdir} is in use by {by.holder}: '
-    'wait for it, stop it, or give this run another workdir'
-  )
-
-
 def expired(workdirs: Iterable[BucketPath]) -> dict[BucketPath, Seen]:
   """{folder: its last lease, whose holder is gone}; waits for EXPIRY seconds if there are leases.
 
@@ -144,7 +136,7 @@ def expired(workdirs: Iterable[BucketPath]) -> dict[BucketPath, Seen]:
     for workdir, lease in seen.items():
       now = newest(workdir) if lease.number else lease
       if now.number and now != lease:
-        raise in_use(workdir, now)
+        raise in_use(workdir, now.holder)
       seen[workdir] = now
   return seen
 

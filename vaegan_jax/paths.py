@@ -68,6 +68,14 @@ def check(path: str | os.PathLike, what: str) -> None:
     ) from e
 
 
+def in_use(workdir: Any, holder: str) -> ValueError:
+  """The error for a workdir that another process has."""
+  return ValueError(
+    f'--workdir={workdir} is in use by {holder}: '
+    'wait for it, stop it, or give this run another workdir'
+  )
+
+
 def check_local(path: str, what: str) -> None:
   """Raises ValueError that begins with `what` if a path is that of a bucket."""
   if is_remote(path):

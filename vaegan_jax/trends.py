@@ -2,36 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import statistics
-from typing import Any, NamedTuple
 
 Terms = Mapping[str, float]  # of one logged step, with `step`
-Table = Mapping[str, Mapping[str, float]]  # {network: {loss: weight}}
 
 RECENT = 5  # logs in a mean
-
-
-class State(NamedTuple):
-  """How a run does."""
-
-  level: str  # early (nothing can be said yet), good, watch, or bad
-  words: str
-
-
-def table_at(config: Mapping[str, Any], step: int) -> Table:
-  """The method's table at a step: that of the first phase, if the run is still in it."""
-  first = config.get('first') or {}
-  return first['method'] if step <= first.get('steps', 0) else config['method']
-
-
-def weighed(table: Table, network: str) -> dict[str, float]:
-  """{loss: weight} of a network's row, without cells of weight 0."""
-  return {loss: w for loss, w in table.get(network, {}).items() if w}
-
-
-def plays(table: Table) -> bool:
-  """Whether the generator descends a loss of the game, and not only matches features."""
-  row = weighed(table, 'generator')
-  return any(k.startswith('fool_') or (k.startswith('fake_') and w < 0) for k, w in row.items())
 
 
 def held(history: Sequence[Terms], condition: Callable[[Terms], bool]) -> int:

@@ -26,8 +26,8 @@ import uuid
 import numpy as np
 
 from vaegan_jax.data.sources import Content, Example, Source
-from vaegan_jax.files import unfinished
 from vaegan_jax.images import fit_image, read_image
+from vaegan_jax.interrupts import unfinished
 from vaegan_jax.paths import cache_home, check_local
 from vaegan_jax.words import size_in_words
 

@@ -96,10 +96,7 @@ def claimed(workdirs: Iterable[Any]) -> Iterator[Claim]:
         raise ValueError(f'--workdir={workdir} cannot be written: {e.strerror}') from e
       if not files.lock(lock):
         lock.seek(0)
-        raise ValueError(
-          f'--workdir={workdir} is in use by {lock.read().strip() or "another run"}: '
-          'wait for it, stop it, or give this run another workdir'
-        )
+        raise paths.in_use(workdir, lock.read().strip() or 'another run')
       lock.truncate(0)
       lock.write(f'process {os.getpid()} on {socket.gethostname()}')
       lock.flush()
