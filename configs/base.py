@@ -89,6 +89,8 @@ def get_config(argument: str) -> ConfigDict:
       optimizer=optimizer_defaults(conditional),
       # In nats: holds generator or discriminator if one is too far ahead, as Larsen et al.'s code.
       gate=dict(on=False, equilibrium=0.68, margin=0.35),
+      # Signs of collapse. off; warn: told and kept in events.jsonl; heal: goes back, see watch.py.
+      health=dict(action='warn', every_steps=100),
       log_every_steps=100,
       sample_every_steps=1000,
       sample_at_steps=(),  # pictures also after these

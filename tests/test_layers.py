@@ -49,7 +49,9 @@ MAY = {
   'words': set(),
   'interrupts': set(),
   'trends': set(),
-  'health': {'trends'},
+  'rules': {'trends'},
+  'game': {'rules', 'trends'},
+  'health': {'game', 'rules', 'trends'},
   'failures': set(),
   'hosts': set(),
   'images': set(),
@@ -102,7 +104,7 @@ MAY = {
   'page.curves': set(),
   'page.sections': {'health', 'page.read'},
   'page.render': {
-    *('files', 'health', 'page.curves', 'page.pictures', 'page.read', 'page.sections', 'paths'),
+    *('files', 'page.curves', 'page.pictures', 'page.read', 'page.sections', 'paths', 'rules'),
   },
   # From a config to objects.
   'settings': {'words'},
@@ -144,22 +146,33 @@ MAY = {
   'evaluate': {'data', 'judges', 'metrics', 'overfitting', 'sample', 'verdict'},
   # Runs.
   'runs.signals': {'interrupts'},
-  'runs.workdir': {'checkpoint', 'failures', 'files', 'lease', 'paths', 'settings'},
-  'runs.saver': {'checkpoint', 'failures', 'paths', 'settings', 'words', 'runs.workdir'},
+  'runs.events': {'checkpoint', 'files', 'page.read', 'rules'},
+  'runs.workdir': {
+    *('checkpoint', 'failures', 'files', 'lease', 'paths', 'settings', 'runs.events'),
+  },
+  'runs.probe': {'data', 'losses', 'model', 'parallel', 'step'},
+  'runs.watch': {
+    *('checkpoint', 'data', 'health', 'programs', 'rules', 'settings', 'trends'),
+    *('runs.events', 'runs.probe', 'runs.workdir'),
+  },
+  'runs.saver': {
+    *('checkpoint', 'failures', 'paths', 'settings', 'words', 'runs.watch', 'runs.workdir'),
+  },
   'runs.boards': {'buckets', 'files', 'paths'},
   'runs.pictures': {'build', 'data', 'files', 'images', 'sample', 'settings', 'runs.boards'},
   'runs.pages': {'files', 'page', 'page.read', 'paths'},
-  'runs.screen': {'health', 'words'},
+  'runs.screen': {'health', 'rules', 'trends', 'words'},
   'runs.report': {
     *('buckets', 'build', 'data', 'files', 'model', 'paths', 'programs', 'settings', 'words'),
     *('page.read', 'runs.boards', 'runs.pages', 'runs.pictures', 'runs.saver', 'runs.screen'),
-    *('runs.workdir',),
+    *('runs.watch', 'runs.workdir'),
   },
   'runs.fork': {'checkpoint', 'paths', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
   'runs.memory': {'hosts', 'parallel', 'words'},
   'runs.train': {
     *('build', 'checkpoint', 'data', 'hosts', 'paths', 'programs', 'settings', 'step'),
-    *('runs.fork', 'runs.memory', 'runs.pages', 'runs.report', 'runs.signals', 'runs.workdir'),
+    *('runs.events', 'runs.fork', 'runs.memory', 'runs.pages', 'runs.report', 'runs.signals'),
+    *('runs.watch', 'runs.workdir'),
   },
   'runs.dry_run': {'build', 'parallel', 'programs', 'settings', 'words', 'runs.memory'},
   'command': {'configs', 'failures', 'hosts', 'interrupts', 'paths', 'words'},

@@ -102,6 +102,8 @@ BOUNDS: dict[str, OneOf | Range | networks.Name] = {
   'optimizer.clip_norm': Range(least=1e-6, most=1e9, or_zero=True),
   'gate.equilibrium': Range(least=0.01, most=100),
   'gate.margin': Range(least=0, most=100),
+  'health.action': OneOf(('off', 'warn', 'heal')),
+  'health.every_steps': POSITIVE,
   'log_every_steps': POSITIVE,
   'sample_every_steps': POSITIVE,
   'sample_every_seconds': NOT_NEGATIVE,

@@ -12,7 +12,7 @@ checksum the data, and it takes any directory whose name is a number for a step.
 a manifest is an unfinished save; the next save of that step replaces it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent import futures
 import contextlib
 import hashlib
@@ -182,6 +182,8 @@ def save(
   config: Mapping[str, Any],
   about: Mapping[str, Any],
   claimed: Callable[[], Any] = lambda: None,
+  heals: Sequence[Mapping[str, Any]] = (),
+  protect: Collection[int] = (),
 ) -> futures.Future[None]:
   """Starts to save a state in the background; the Future is done when the checkpoint is complete.
 
@@ -194,6 +196,8 @@ def save(
     config: rebuilds the networks.
     about: what else sampling needs, as JSON values.
     claimed: raises if `workdir` is no longer this run's; then nothing is listed or deleted there.
+    heals: those before this step, for the manifest's entry health.
+    protect: steps that are not deleted.
 
   Raises (the Future's result):
     OSError, ValueError: the disk is full or failed; older checkpoints are intact.
@@ -205,7 +209,7 @@ def save(
     paths.remove(folder)  # an unfinished save, as is what Orbax left
     remove_unfinished(workdir, step)
   barrier(f'save {step}')
-  health = {'finite': _finite(state), 'skipped': int(np.max(state.skipped.addressable_data(0)))}
+  health = _health(state, heals)
   response = ocp.save_async(str(folder), vars(state))
 
   def commit():
@@ -220,7 +224,7 @@ def save(
       claimed()
       files.write_json(folder.with_suffix('.json'), {**written, 'sha256': seal(written)})
       saved = steps(workdir)
-      for old in sorted({*saved} - {*saved[-keep:], *sound_steps(workdir)[-keep:]}):
+      for old in sorted({*saved} - {*saved[-keep:], *sound_steps(workdir)[-keep:], *protect}):
         folder.with_name(f'{old}.json').unlink()
         if (lost := folder.with_name(str(old))).exists():
           paths.remove(lost)
@@ -237,18 +241,27 @@ def remove_unfinished(workdir: str | os.PathLike, step: int | str = '*') -> None
     paths.remove(leftover)
 
 
+def _health(state: Any, heals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """The entry `health` of the manifest of a state at rest; `heals` only if there were some."""
+  found = {'finite': _finite(state), 'skipped': int(np.max(state.skipped.addressable_data(0)))}
+  return found | ({'heals': list(heals)} if heals else {})
+
+
 def _finite(state: Any) -> bool:
   """Whether all numbers of a state at rest are finite."""
   return all(np.isfinite(a.addressable_data(0)).all() for a in jax.tree.leaves(state))
 
 
-def set_aside(workdir: str | os.PathLike, after: int) -> None:
-  """Renames the checkpoints later than step `after` to N.aside-<time>: none is loaded again."""
-  for step in [s for s in steps(workdir) if s > after]:
+def set_aside(workdir: str | os.PathLike, which: Iterable[int]) -> None:
+  """Renames the checkpoints of these steps to N.aside-<time>: none is loaded again."""
+  for step in which:
+    folder, stamp = paths.open_path(workdir) / FOLDER / str(step), int(time.time())
+    while any(folder.parent.glob(f'{step}*.aside-{stamp}')):
+      stamp += 1
     for name in (f'{step}.json', str(step)):
-      path = paths.open_path(workdir) / FOLDER / name
+      path = folder.with_name(name)
       if path.exists():
-        path.rename(path.with_name(f'{name}.aside-{int(time.time())}'))
+        path.rename(path.with_name(f'{name}.aside-{stamp}'))
 
 
 def load(

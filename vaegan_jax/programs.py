@@ -176,3 +176,9 @@ def init(config: ConfigDict, size: int, program: Program) -> Callable[[jax.Array
     return init_state(whole, transformations, key, *inputs, latent_size, descended)
 
   return jax.jit(start, out_shardings=program.runner.at_rest)
+
+
+def by_member(programs: Sequence[Program], values: Sequence[Sequence]) -> list:
+  """Values in the order of the members, of lists in the order of each program's places."""
+  found = {i: v for p, own in zip(programs, values) for i, v in zip(p.places, own)}
+  return [found[i] for i in range(len(found))]

@@ -18,6 +18,8 @@ MAY_CHANGE = (
   'steps',
   'parallel',
   'optimizer.learning_rate',
+  'health.action',
+  'health.every_steps',
   'log_every_steps',
   'sample_every_steps',
   'sample_at_steps',
@@ -55,6 +57,8 @@ ADDED = {
   'critic_augment.strength': 0.0,
   'critic_augment.target': 0.6,
   'critic_augment.images': 50_000,
+  'health.action': 'off',
+  'health.every_steps': 100,
 }
 # Besides the seed, the members of a population may differ in these fields.
 MAY_VARY = ('method.', 'optimizer.learning_rate', 'optimizer.factor.')

@@ -1,6 +1,6 @@
 """What the folder of a run holds, read for its page. Files may be missing or half written."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import json
 import math
 import os
@@ -49,7 +49,7 @@ def read(workdir: Any, name: str) -> Recorded:
   if not isinstance(config, dict) or 'method' not in config:
     raise ValueError(f'--workdir={workdir} is not the folder of a run: it has no config.json')
   history, rates = [], []
-  for row in json_lines(workdir / 'metrics.jsonl'):
+  for row in live(list(json_lines(workdir / 'metrics.jsonl'))):
     rates.append(number(row.pop('images_per_s', None)))
     history.append({k: number(v) for k, v in row.items()} | dict(step=int(row['step'])))
   return Recorded(
@@ -63,6 +63,15 @@ def read(workdir: Any, name: str) -> Recorded:
     pictures={kind: list(pictures(workdir, kind)) for kind in PICTURES},
     evaluation=as_dict(parsed(workdir / 'evaluation.json')),
   )
+
+
+def live(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Logged rows without those that a heal went back over: a later row has their step or less."""
+  kept: list[dict[str, Any]] = []
+  for row in reversed(rows):
+    if not kept or row['step'] < kept[-1]['step']:
+      kept.append(dict(row))
+  return kept[::-1]
 
 
 def parsed(path: Any) -> Any:
@@ -102,7 +111,9 @@ def number(value: Any) -> float:
 
 
 def in_words(event: Mapping[str, Any]) -> str:
-  """An event without its step: its texts, then its other fields."""
+  """An event's text `event`; without one, its texts, then its other fields but the step."""
+  if isinstance(event.get('event'), str):
+    return event['event']
   rest = {k: v for k, v in event.items() if k != 'step' and v is not None}
   texts = [v for v in rest.values() if isinstance(v, str)]
   return ', '.join(texts + [f'{k} {v}' for k, v in rest.items() if not isinstance(v, str)])

@@ -7,7 +7,7 @@ import pathlib
 import time
 from typing import Any
 
-from vaegan_jax import files, health, paths
+from vaegan_jax import files, paths, rules
 from vaegan_jax.page import curves, pictures
 from vaegan_jax.page.read import PICTURES, Recorded, runs
 from vaegan_jax.page.sections import (
@@ -112,7 +112,7 @@ def members_table(recorded: Sequence[Recorded]) -> str:
     varied = [k for k in varied if not k.startswith(('method.', 'first.method.'))]
   terms = list(
     dict.fromkeys(
-      k for r in recorded for k in health.shown_terms(r.config['method'], r.config['adversarial'])
+      k for r in recorded for k in rules.shown_terms(r.config['method'], r.config['adversarial'])
     )
   )
   figures = list(dict.fromkeys(k for r in recorded for k in headline(r.evaluation)))

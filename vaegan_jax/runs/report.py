@@ -12,16 +12,16 @@ import numpy as np
 from vaegan_jax import build, data, files, paths, settings
 from vaegan_jax.model import SEES, losses_of
 from vaegan_jax.page.read import read
-from vaegan_jax.programs import Program
+from vaegan_jax.programs import Program, by_member
 from vaegan_jax.runs.boards import Board
 from vaegan_jax.runs.pages import Pages
 from vaegan_jax.runs.pictures import draw, trained
 from vaegan_jax.runs.saver import Saver
 from vaegan_jax.runs.screen import Screen, terminal
+from vaegan_jax.runs.watch import STUCK, Watch
 from vaegan_jax.runs.workdir import POPULATION, Claim, Member
 from vaegan_jax.words import duration
 
-SKIPS = 10  # steps in a row without finite gradients, after which a member stands still
 ESTIMATE_AFTER = 10  # dispatches
 UPLOADS = 0.02  # share of the time
 LONG = 600  # seconds; a longer run says how long it takes
@@ -84,8 +84,10 @@ class Report:
     self.stuck: dict[str, None] = {}  # names of members that stand still, in order
     self.files = contextlib.ExitStack()
     self.pages = Pages(run.workdir, [m.workdir for m in run.members])
+    histories = [known(m, run.start) for m in run.members]
+    self.watch = Watch(run.members, run.about, run.shown, run.start, histories)
     self.screen = Screen(
-      {m.name: (settings.to_dict(m.config), known(m, run.start)) for m in run.members},
+      {m.name: (settings.to_dict(m.config), own) for m, own in zip(run.members, histories)},
       run.start,
       run.say,
       terminal(run.say) if self.first else None,
@@ -144,7 +146,8 @@ class Report:
     show = step % config.sample_every_steps == 0 or last or step in config.sample_at_steps
     timed = not show and self.picture_due()
     keep = step % config.save_every_steps == 0 or last or keep
-    log = step % config.log_every_steps == 0 or last or first_log
+    due = self.watch.due(step)
+    log = step % config.log_every_steps == 0 or last or first_log or due
 
     def at_rest():
       return by_member(programs, [p.runner.take_states(s) for p, s in zip(programs, states)])
@@ -152,26 +155,34 @@ class Report:
     if log or keep or show or timed:
       self.saver.rescue(step, at_rest)
     self.saver.poll()
-    resting = at_rest() if show or timed or keep else []
+    resting = at_rest() if show or timed or keep or due else []
     drawn = [{} for _ in self.run.members]
     if show and self.first:
       drawn = self.draw(step, resting)
     elif timed:
       self.draw(step, resting)  # its terms are not logged: a run that is repeated logs the same
+    found = self.watch.signals(programs, resting) if due else [{}] * len(self.run.members)
     if log or keep:
       every = by_member(programs, [p.runner.take_terms(t) for p, t in zip(programs, terms)])
       skipped = by_member(programs, [p.runner.skipped(s) for p, s in zip(programs, states)])
-      every = [own_terms(m, t) | own for m, t, own in zip(self.run.members, every, drawn)]
+      every = [
+        own_terms(m, t) | own | signs
+        for m, t, own, signs in zip(self.run.members, every, drawn, found)
+      ]
       if self.first and log:
         self.log(step, every)
-      self.flush(keep)  # a step that has a checkpoint has its lines
-      self.check_progress(step, every, skipped, last)
-    due = self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch
-    if step == due and not log and self.first:
+      self.flush(keep or self.watch.judges(step, skipped))  # before a checkpoint or a heal
+      if self.watch.heals:
+        self.saver.finish()  # so that the checkpoints to go back to are complete
+      self.watch.note(step, every, skipped)
+      if not self.watch.heals or self.watch.regular(step):
+        self.check_progress(step, every, skipped, last)
+    estimate = self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch
+    if step == estimate and not log and self.first:
       jax.block_until_ready(terms)
       self.estimate(step)
     if keep:
-      self.saver.save(step, resting)
+      self.saver.save(step, resting, self.watch)
       if self.first:
         self.pages.renew()
     if last and self.stuck:
@@ -214,7 +225,8 @@ class Report:
     _, rate = self.clock.stretch(step, self.run.config.batch_size)
     self.screen.log(step, every)
     for log, board, terms in zip(self.logs, self.boards, every):
-      log.write(files.to_json(dict(step=step, images_per_s=rate, **terms)) + '\n')
+      heals = dict(heals=self.watch.done) if self.watch.done else {}
+      log.write(files.to_json(dict(step=step, images_per_s=rate, **terms, **heals)) + '\n')
       for name, value in terms.items():
         board.add_scalar(name, value, step)
     if not self.run.alone:
@@ -234,7 +246,7 @@ class Report:
   ) -> None:
     """Notes members that stand still; raises FloatingPointError if all of them do."""
     for member, terms, count in zip(self.run.members, every, skipped):
-      if (count >= SKIPS or (count and last)) and member.name not in self.stuck:
+      if (count >= STUCK or (count and last)) and member.name not in self.stuck:
         self.stuck[member.name] = None
         bad = ', '.join(k for k, v in terms.items() if not np.isfinite(v))
         bad = bad or 'all terms are, but not the new parameters, moments or statistics'
@@ -259,12 +271,6 @@ def grows(path: Any) -> contextlib.AbstractContextManager:
   return buckets.Growing(path, needed=True)
 
 
-def by_member(programs: Sequence[Program], values: Sequence[Sequence]) -> list:
-  """Values in the order of the members, of lists in the order of each program's places."""
-  found = {i: v for p, own in zip(programs, values) for i, v in zip(p.places, own)}
-  return [found[i] for i in range(len(found))]
-
-
 def own_terms(member: Member, terms: Mapping[str, float]) -> dict[str, float]:
   """The terms of the member's run alone: without losses that only other members weigh."""
   names = {name for table in build.tables_of(member.config) for name in losses_of(table)}
@@ -273,7 +279,9 @@ def own_terms(member: Member, terms: Mapping[str, float]) -> dict[str, float]:
 
 def known(member: Member, start: int) -> list[dict[str, float]]:
   """What a run that resumes has logged so far."""
-  return read(member.workdir, member.name).history if start and jax.process_index() == 0 else []
+  if not start or jax.process_index() != 0:
+    return []
+  return [t for t in read(member.workdir, member.name).history if t['step'] <= start]
 
 
 def write_population(run: Run, step: int, every: Sequence[Mapping[str, float]]) -> None:

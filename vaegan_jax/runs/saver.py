@@ -10,6 +10,7 @@ import jax
 
 from vaegan_jax import checkpoint, paths, settings
 from vaegan_jax.failures import RunFailed
+from vaegan_jax.runs.watch import Watch
 from vaegan_jax.runs.workdir import Claim, Member
 from vaegan_jax.words import size_in_words
 
@@ -46,8 +47,11 @@ class Saver:
       '--config.keep_checkpoints, or the run will stop at a save'
     )
 
-  def save(self, step: int, states: Sequence) -> None:
-    """Begins to save, after the save before is done. Raises RunFailed, see finish."""
+  def save(self, step: int, states: Sequence, watch: Watch | None = None) -> None:
+    """Begins to save, after the save before is done. Raises RunFailed, see finish.
+
+    watch: it says what a heal needs, and which heals were done.
+    """
     self.finish()
     self.step = step
     for member, state in zip(self.members, states):
@@ -62,6 +66,8 @@ class Saver:
             config=config,
             about=self.about,
             claimed=self.claim.check,
+            heals=watch.done_heals if watch else (),
+            protect=watch.kept(step) if watch else (),
           )
         )
 

@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vaegan_jax import health
+from vaegan_jax.rules import State, shown_terms
+from vaegan_jax.trends import Terms, trend
 from vaegan_jax.words import duration
 
 WINDOW, SHARE = 60, 0.1  # a mean speed is over so many seconds, or this share of the run so far
@@ -58,7 +60,7 @@ class Screen:
 
   def __init__(
     self,
-    members: Mapping[str, tuple[dict[str, Any], Sequence[health.Terms]]],
+    members: Mapping[str, tuple[dict[str, Any], Sequence[Terms]]],
     start: int,
     say: Callable[[str], Any],
     console: Console | None = None,
@@ -107,7 +109,7 @@ class Screen:
     if not self.live:
       self.say(f'step {step}/{self.config["steps"]}  {self.speed()}  {self.told(arrows=False)}')
 
-  def judged(self, name: str) -> health.State:
+  def judged(self, name: str) -> State:
     """The State of a member."""
     return health.state(self.histories[name], self.configs[name])
 
@@ -135,9 +137,9 @@ class Screen:
     if not history:
       return ''
     table = health.table_at(config, history[-1]['step'])
-    names = [k for k in health.shown_terms(table, config['adversarial']) if k in history[-1]]
+    names = [k for k in shown_terms(table, config['adversarial']) if k in history[-1]]
     return '  '.join(
-      f'{k} {history[-1][k]:.4g}{health.trend(history, k) if arrows else ""}' for k in names
+      f'{k} {history[-1][k]:.4g}{trend(history, k) if arrows else ""}' for k in names
     )
 
   def render(self) -> Group:

@@ -12,9 +12,10 @@ import jax
 from ml_collections import ConfigDict
 
 from vaegan_jax import build, checkpoint, data, hosts, paths, programs, settings
-from vaegan_jax.runs import fork, memory, pages
-from vaegan_jax.runs.report import Report, Run, by_member
+from vaegan_jax.runs import events, fork, memory, pages
+from vaegan_jax.runs.report import Report, Run
 from vaegan_jax.runs.signals import StopSignals
+from vaegan_jax.runs.watch import Back
 from vaegan_jax.runs.workdir import Member, begin, check_same_data, claimed
 from vaegan_jax.step import TrainState, next_phase
 
@@ -77,6 +78,7 @@ def train_members(
   members = [Member(name, config, workdir / name) for name, config in configs.items()]
   check_same_run(members, {'--init_from': str(init_from or ''), '--resume': [strict, from_step]})
   settings.check_members(configs)
+  check_heals(members)
   for config in configs.values():
     build.check(config)
   if members[0].name and (workdir / 'config.json').exists():
@@ -98,26 +100,47 @@ def train_members(
     fork.check_data(origin, config, about)
   shown = build.held_out(config, dataset)
   with claimed(dict.fromkeys([workdir, *(m.workdir for m in members)])) as claim:
-    start = begin(members, workdir, strict, say, from_step)
-    run = Run(members, workdir, about, shown, start, say, claim)
-    check_same_folders(run, dataset)
-    if start:
-      if init_from:
+    while True:
+      start = begin(members, workdir, strict, say, from_step)
+      run = Run(members, workdir, about, shown, start, say, claim)
+      check_same_folders(run, dataset)
+      if start and init_from:
         say(f'--init_from is ignored: {workdir} has checkpoints of its own')
-      for member in members:
-        check_same_data(member, start, about)
-    if start == config.steps:
-      say(f'done already: {start} steps')
-      return 0
-    with memory.Watch(config, say) as watch:
-      return loop(run, dataset, watch, None if start else origin)
+      origin = None if start else fork.find(init_from, members, workdir, strict)
+      try:
+        return attempt(run, dataset, origin)
+      except Back as back:  # the run goes on as one that was killed here
+        say(str(back))
+        from_step = None
+
+
+def check_heals(members: Sequence[Member]) -> None:
+  """Raises ValueError if the config asks for heals where there are none."""
+  if members[0].config.health.action == 'heal' and (members[0].name or jax.process_count() > 1):
+    raise ValueError(
+      '--config.health.action=heal is for one run on one process: for a population or for several '
+      'processes set it to warn, and train the members that it warns of by runs of their own'
+    )
+
+
+def attempt(run: Run, dataset: data.Dataset, origin: fork.Origin | None) -> int:
+  """Trains from step `run.start`, if it is not done already; Back: a heal was decided."""
+  if run.start:
+    for member in run.members:
+      check_same_data(member, run.start, run.about)
+  if run.start == run.config.steps:
+    run.say(f'done already: {run.start} steps')
+    return 0
+  with memory.Watch(run.config, run.say) as watch:
+    return loop(run, dataset, watch, origin)
 
 
 def loop(
   run: Run, dataset: data.Dataset, watch: memory.Watch, origin: fork.Origin | None = None
 ) -> int:
   """Trains from step `run.start` to the end, or to a signal; see `train`."""
-  config, configs, size = run.config, [m.config for m in run.members], run.about['size']
+  config, size = run.config, run.about['size']
+  configs = [events.healed(m.config, events.heals(events.read(m.workdir))) for m in run.members]
   stages, each, start = programs.stages(configs, size), config.steps_per_dispatch, run.start
   fresh = inits(run, stages[-1])  # compiled once, also for a second stage
   watch.before_states([jax.eval_shape(init) for init in fresh])
@@ -154,11 +177,17 @@ def loop(
             jax.block_until_ready(in_flight.popleft())
           stopping = signals.stopping(step // each)
           keep = stopping or step == stage.until
-          report.after(step, stage.programs, running, terms, keep)
+          try:
+            report.after(step, stage.programs, running, terms, keep)
+          except Back:
+            if stopping:
+              run.say(f'stopped at step {step}, where it must go back; the same command does so')
+              return 128 + signals.number
+            raise
           if stopping:
             run.say(f'stopped at step {step} and saved; the same command resumes from here')
             return 128 + signals.number
-      states = by_member(
+      states = programs.by_member(
         stage.programs, [p.runner.take_states(s) for p, s in zip(stage.programs, running)]
       )
       start = stage.until

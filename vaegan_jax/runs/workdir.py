@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from vaegan_jax import checkpoint, files, paths, settings
 from vaegan_jax.failures import RunFailed
+from vaegan_jax.runs import events
 
 POPULATION = 'population.json'
 
@@ -121,6 +122,11 @@ def begin(
   """
   for member in members:
     check_config(member)
+  if jax.process_index() == 0:
+    for member in members:  # of a heal that was decided and not done before the run was killed
+      gone = events.abandoned(member.workdir, events.read(member.workdir))
+      checkpoint.set_aside(member.workdir, gone)
+  checkpoint.barrier('heal')
   start = resume_step(members, workdir, strict, from_step)
   for member in members:
     check_resumable(member, start)
@@ -132,9 +138,12 @@ def begin(
     checkpoint.warn_of_strays(member.workdir, start)
     if jax.process_index() == 0:
       checkpoint.remove_unfinished(member.workdir)  # first: the disk may be full of them
-      checkpoint.set_aside(member.workdir, start)
+      checkpoint.set_aside(member.workdir, later)
       files.write_json(member.workdir / 'config.json', settings.to_dict(member.config))
-      forget(member.workdir / 'metrics.jsonl', start)
+      known = events.until(events.read(member.workdir), start)
+      if known or (member.workdir / events.NAME).exists():
+        events.write(member.workdir, known)
+      events.forget(member.workdir / 'metrics.jsonl', start, len(events.heals(known)))
     checkpoint.barrier('begin')
   return start
 
@@ -258,7 +267,7 @@ def check_resumable(member: Member, start: int) -> None:
     if (workdir / name).exists() and not (workdir / name).is_dir():
       raise ValueError(f'{workdir / name} is not a folder: move it away, or give another workdir')
   # One finished save without a manifest is a save that was killed; several have lost theirs.
-  if not start and len(list(folder.glob('*/commit_success.txt'))) > 1:
+  if not start and len(strays(folder)) > 1:
     raise ValueError(
       f'{folder} has checkpoints without their manifests (N.json): put those back, '
       'or give another workdir'
@@ -282,16 +291,6 @@ def check_same_data(member: Member, start: int, about: dict) -> None:
     )
 
 
-def forget(path: Any, step: int) -> None:
-  """Drops the lines of a log that are later than `step`, and a last line that was cut off."""
-  if not path.exists():
-    return
-
-  def kept(line):
-    try:
-      return line.endswith('\n') and json.loads(line)['step'] <= step
-    except (ValueError, KeyError, TypeError):
-      return False
-
-  lines = path.read_text(errors='replace').splitlines(True)
-  files.write_text(path, ''.join(filter(kept, lines)))
+def strays(folder: Any) -> list[Any]:
+  """Finished saves in a folder of checkpoints, without those that were set aside."""
+  return [p for p in folder.glob('*/commit_success.txt') if p.parent.name.isdigit()]

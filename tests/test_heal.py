@@ -1,0 +1,189 @@
+"""Health that is watched and healed: what a run notes, where it goes back to, what it ends with."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.test_train import digest
+from vaegan_jax import checkpoint, settings
+from vaegan_jax.configs import digits
+from vaegan_jax.page.read import live, read
+from vaegan_jax.rules import State
+from vaegan_jax.runs import events, probe, report, watch
+from vaegan_jax.runs.train import train, train_members
+
+SMALL = {
+  'network.name': 'benchmarks.dense',
+  'network.latent_size': 4,
+  'batch_size': 8,
+  'steps': 24,
+  'log_every_steps': 2,
+  'health.every_steps': 4,
+  'sample_every_steps': 1000,
+  'save_every_steps': 2,
+  'keep_checkpoints': 1,
+}
+SICK = 14, 16  # from the log at 14 on the first course of the run is sick; it is judged at 16
+
+
+def config(**changes):
+  return settings.with_settings(digits.get_config('vae'), {**SMALL, **changes})
+
+
+class Killed(BaseException):
+  """The process ends here."""
+
+
+def lines(workdir):
+  """The log without clocks and without the line that each start adds."""
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return [{k: v for k, v in r.items() if k != 'images_per_s'} for r in rows if not r['step'] % 2]
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """A folder of runs that share compiled programs."""
+  before = jax.config.jax_compilation_cache_dir
+  home = tmp_path_factory.mktemp('runs')
+  jax.config.update('jax_compilation_cache_dir', str(home / 'cache'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  jax.clear_caches()
+  yield home
+  jax.config.update('jax_compilation_cache_dir', before)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
+
+
+@pytest.fixture(scope='module')
+def warned(runs):
+  """A run that is watched."""
+  assert train(config(), runs / 'warned', say=lambda _: None) == 0
+  return runs / 'warned'
+
+
+def sicken(warned, monkeypatch):
+  """Calls the first course of the run sick, that of the run `warned`, from a step on."""
+  first = {row['step']: row['pixel'] for row in lines(warned)}
+
+  def state(history, _):
+    last = history[-1] if history else dict(step=0)
+    if last['step'] >= SICK[0] and last['pixel'] == first.get(last['step']):
+      return State('bad', 'collapse: samples vary too little', 'narrow')
+    return State('good', 'no sign of trouble')
+
+  monkeypatch.setattr(watch.health, 'state', state)
+
+
+@pytest.mark.slow
+def test_watching_changes_no_bit(runs, warned):
+  train(config(**{'health.action': 'off'}), runs / 'off', say=lambda _: None)
+  assert digest(runs / 'off', 24) == digest(warned, 24)
+  assert not (runs / 'off' / 'events.jsonl').exists()
+  signs = {'diversity_pixels', 'diversity_least', 'diversity_class', 'posterior_kl', 'active_units'}
+  for row in lines(warned):
+    assert signs <= {*row} if row['step'] % 4 == 0 else not signs & {*row}
+  assert not any(signs & {*row} for row in lines(runs / 'off'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('moment', ['never', 'before', 'noted', 'aside', 'later'])
+def test_a_heal_does_not_depend_on_kills(runs, warned, monkeypatch, moment):
+  """It goes back to 12, with another course, and keeps the lines that it leaves."""
+  workdir, said, own = runs / moment, [], config(**{'health.action': 'heal'})
+  sicken(warned, monkeypatch)
+  if moment != 'never':
+    kill(moment, monkeypatch)
+    with pytest.raises(Killed):
+      train(own, workdir, say=said.append)
+    monkeypatch.undo()
+    sicken(warned, monkeypatch)
+  assert train(own, workdir, say=said.append) == 0
+  told = [json.loads(line) for line in (workdir / 'events.jsonl').read_text().splitlines()]
+  assert [(e['step'], e['heals'], e['level']) for e in told] == [(16, 0, 'bad'), (16, 0, 'heal')]
+  assert told[1]['to'] == 12 and told[1]['rates'] == {'all': 0.5} and told[1]['kl'] == 1
+  assert 'heal 1 of 3: back to step 12' in told[1]['event']
+  rows = lines(workdir)
+  steps = [(row.get('heals', 0), row['step']) for row in rows]
+  assert steps == [(0, s) for s in range(2, 17, 2)] + [(1, s) for s in range(14, 25, 2)]
+  assert rows[:8] == lines(warned)[:8] and rows[8]['pixel'] != rows[6]['pixel']
+  assert [t['step'] for t in read(workdir, '').history if not t['step'] % 2] == [*range(2, 25, 2)]
+  health = checkpoint.manifest(workdir, 24)['health']
+  assert health['heals'] == told[1:] and checkpoint.steps(workdir) == [22, 24]
+  if moment != 'never':
+    assert digest(workdir, 24) == digest(runs / 'never', 24)
+    events_of = [(w / 'events.jsonl').read_bytes() for w in (workdir, runs / 'never')]
+    assert events_of[0] == events_of[1]
+    assert rows == lines(runs / 'never')
+
+
+def kill(moment, monkeypatch):
+  """Ends the next run at a moment of its heal."""
+
+  def end(*_, **__):
+    raise Killed
+
+  write, after = events.write, report.Report.after
+
+  def noted(workdir, new):
+    write(workdir, new)
+    if events.heals(new):
+      raise Killed
+
+  def later(own, step, *rest):
+    after(own, step, *rest)
+    if own.watch.done and step == 18:
+      raise Killed
+
+  if moment == 'before':
+    monkeypatch.setattr(
+      events, 'write', lambda w, new: end() if events.heals(new) else write(w, new)
+    )
+  elif moment == 'noted':
+    monkeypatch.setattr(events, 'write', noted)
+  elif moment == 'aside':
+    aside = checkpoint.set_aside
+    monkeypatch.setattr(checkpoint, 'set_aside', lambda w, s: end() if s else aside(w, s))
+  else:
+    monkeypatch.setattr(report.Report, 'after', later)
+
+
+def test_live_lines_are_those_of_the_last_course():
+  rows = [dict(step=s, heals=h) for h, s in [(0, 1), (0, 2), (0, 3), (1, 3), (2, 2), (2, 4)]]
+  assert [(r['heals'], r['step']) for r in live(rows)] == [(0, 1), (2, 2), (2, 4)]
+
+
+def test_what_becomes_gentler():
+  """Twice after a discriminator that won, once after a posterior collapsed."""
+  first = [watch.events.remedy(State('bad', '', 'discriminator won'))] * 2
+  done = [*first, events.remedy(State('bad', '', 'posterior collapsed'))]
+  before = config(**{'method.encoder.kl': 300.0, 'seed': 2**32 - 1})
+  after = events.healed(before, done)
+  assert after.optimizer.learning_rate == pytest.approx(before.optimizer.learning_rate / 4)
+  assert after.optimizer.factor.discriminator == pytest.approx(0.04)
+  assert after.optimizer.factor.generator == 1.0 and after.method.encoder.kl == pytest.approx(30)
+  seeds = {events.healed(before, done[:n]).seed for n in range(4)}
+  assert len(seeds) == 4 and all(0 <= s < 2**32 for s in seeds)
+  assert events.healed(before, []) is before
+
+
+def test_populations_are_not_healed(tmp_path):
+  own = config(**{'health.action': 'heal'})
+  with pytest.raises(ValueError, match='--config.health.action=heal is for one run .* to warn'):
+    train_members({'seed_0': own}, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_signals():
+  """Of class 0 the samples vary as the images do; those of class 1 are one picture."""
+  rng = np.random.default_rng(0)
+  x, labels = rng.normal(size=(16, 4, 4, 1)), np.arange(16) % 2
+  fakes = np.where(labels[:, None, None, None] == 1, x[1], x)
+  found = probe.signals(
+    dict(pixels=(x, fakes), features=(x, fakes / 2), kl=np.float32(3), active=np.array([1, 0])),
+    labels,
+  )
+  assert found['diversity_pixels'] == pytest.approx(0.5)
+  assert found['diversity_features'] == pytest.approx(0.125)
+  assert found['diversity_least'] == pytest.approx(0) and found['diversity_class'] == 1
+  assert found['posterior_kl'] == 3 and found['active_units'] == 0.5

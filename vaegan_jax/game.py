@@ -1,0 +1,114 @@
+"""The rule of the game between generator and discriminator.
+
+What is healthy depends on the adversarial loss and on whether the generator plays against the
+discriminator (VAE/GAN) or matches its features (CVAE-GAN), so both are read off the config. A loss
+of the game is judged in units of chance, its value for a discriminator that knows nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+import math
+import statistics
+from typing import Any
+
+from vaegan_jax.rules import HOLD, State, Table, course, plays, weighed
+from vaegan_jax.trends import RECENT, Terms, held
+
+CHANCE = dict(bce=math.log(2), hinge=1.0, least_squares=0.125, relativistic=math.log(2))
+WON, LEADS, FOOLED = 0.03, 0.15, 1.7  # losses of the game over chance
+TOLD_APART = 1e-3  # likewise, for a generator that matches features: far ahead even there
+WILD = 3.0  # likewise, in a mean over RECENT logs, which stays below 1.3 in healthy runs
+AHEAD_STEPS = 300  # for which a discriminator may tell all apart, where features are matched
+
+
+def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State:
+  """Who leads between generator and discriminator; the course of the losses if nobody plays."""
+  fakes = [k for k in weighed(table, 'discriminator') if k.startswith('fake_')]
+  if not fakes or not all(k in history[-1] for k in fakes):
+    return State('good', 'no sign of trouble: ' + course(history, table))
+  if config['adversarial'] == 'wasserstein':
+    return wasserstein(history, table, fakes)
+  chance = CHANCE[config['adversarial']]
+  relativistic = config['adversarial'] == 'relativistic'
+
+  def fake(terms):
+    return statistics.fmean(terms[k] for k in fakes) / chance
+
+  def real(terms):
+    return fake(terms) if relativistic else terms.get('real', math.nan) / chance
+
+  value = f'fake {fake(history[-1]) * chance:.2g}'
+  if not plays(table):
+    if (steps := held(history, lambda t: fake(t) < TOLD_APART)) >= HOLD:
+      return State(
+        'bad' if steps >= AHEAD_STEPS else 'watch',
+        f'the discriminator is far ahead ({value} for {steps} steps): if samples stay blurred, try '
+        'ten times --config.method.generator.match_d',
+        'discriminator won',
+      )
+    return State(
+      'good', f'matching features ({value}, which may be low): ' + course(history, table)
+    )
+  recent = statistics.fmean(fake(terms) for terms in history[-RECENT:])
+  judged = len(history) >= RECENT and history[-1]['step'] - history[0]['step'] >= HOLD
+  if judged and recent > WILD and config['adversarial'] in ('bce', 'relativistic'):
+    return State(
+      'bad',
+      f'the losses of the game are out of bounds (fake {recent * chance:.2g} on average, chance '
+      f'{chance:.2g}): try {slower(config)} in another --workdir',
+    )
+  saturating = any(k.startswith('fake_') for k in weighed(table, 'generator'))
+  won = held(history, lambda t: fake(t) < WON and (saturating or real(t) < LEADS))
+  if won >= HOLD:
+    return State(
+      'bad',
+      f'the discriminator has won: {value} for {won} steps; {remedy(config)}',
+      'discriminator won',
+    )
+  fooled = held(history, lambda t: (fake(t) + real(t)) / 2 > FOOLED)
+  if fooled >= HOLD:
+    return State(
+      'bad',
+      f'the generator has won: {value} for {fooled} steps, so the discriminator teaches nothing; '
+      'try --config.optimizer.factor.generator=0.3',
+      'generator won',
+    )
+  leads = held(history, lambda t: fake(t) < LEADS)
+  if won or leads >= HOLD:
+    return State('watch', f'the discriminator leads ({value}); no sign yet that it has won')
+  return State('good', f'balanced ({value}, chance {chance:.2g})')
+
+
+def wasserstein(history: Sequence[Terms], table: Table, fakes: Sequence[str]) -> State:
+  """Of a critic without bounds: the gap between its means on real images and on fakes."""
+
+  def gap(terms):
+    return -terms.get('real', 0.0) - statistics.fmean(terms[k] for k in fakes)
+
+  now, gaps = gap(history[-1]), [abs(gap(t)) for t in history]
+  usual = statistics.median(gaps[: max(RECENT, len(gaps) // 4)])
+  if abs(now) > 1e3 and abs(now) > 100 * usual:
+    return State(
+      'bad',
+      f'the critic grows without bound (gap {now:.2g}, at first {usual:.2g}): try '
+      '--config.optimizer.factor.discriminator=0.3',
+    )
+  if (steps := held(history, lambda t: gap(t) < 0)) >= HOLD:
+    return State('bad', f'the critic prefers fakes (gap {now:.2g} for {steps} steps)')
+  return State('good', f'no sign of trouble: the gap of the critic is {now:.2g}')
+
+
+def remedy(config: Mapping[str, Any]) -> str:
+  """What to try when the discriminator has won."""
+  row = weighed(config['method'], 'discriminator')
+  if 'r1' in row:
+    return f'try --config.method.discriminator.r1={10 * row["r1"]:g} in another --workdir'
+  if config['adversarial'] == 'bce' and 'real' in row and not config['gate']['on']:
+    return 'try --config.gate.on=True in another --workdir'
+  return 'try --config.optimizer.factor.discriminator=0.3 in another --workdir'
+
+
+def slower(config: Mapping[str, Any]) -> str:
+  """The flag to try when some rate is too high."""
+  if config['optimizer']['factor'].get('discriminator', 1) > 1:
+    return '--config.optimizer.factor.discriminator=1'
+  return f'--config.optimizer.learning_rate={config["optimizer"]["learning_rate"] / 5:.2g}'

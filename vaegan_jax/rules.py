@@ -1,0 +1,177 @@
+"""Rules that find signs of trouble in the logged terms of a run; that of the game is in game.py.
+
+A rule takes the history of a run, its method's table and its config; it gives a State or None.
+"""
+
+from collections.abc import Mapping, Sequence
+import statistics
+from typing import Any, NamedTuple
+
+from vaegan_jax.trends import Terms, held, means, trend
+
+Table = Mapping[str, Mapping[str, float]]  # {network: {loss: weight}}
+
+HOLD = 100  # steps for which a game must be one-sided; swings of some 20 steps are normal
+VANISHED, VANISHED_STEPS = 1e-2, 500  # a gradient's norm over its median, and for how long
+SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so many logs
+# Pixel variance of samples over that of real images, within classes. Untrained generators start
+# as low as a collapse, so that is only called once the ratio was over ARMED.
+NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
+# The same in the discriminator's features, of samples for this purpose; see runs/probe.py.
+COLLAPSED, ALIKE_FEATURES, RAISED = 0.08, 0.15, 0.3
+UNSEEN = 500  # steps after which samples that never varied are no beginning any more
+INACTIVE = 0.1  # share of active latents
+WORSE = 2.0  # a loss over its own lowest level
+COLLAPSED_KL, FAR_KL = 0.1, 1e5  # nats
+
+
+class State(NamedTuple):
+  """How a run does."""
+
+  level: str  # early (nothing can be said yet), good, watch, or bad
+  words: str
+  kind: str = ''  # the rule that found it
+
+
+def weighed(table: Table, network: str) -> dict[str, float]:
+  """{loss: weight} of a network's row, without cells of weight 0."""
+  return {loss: w for loss, w in table.get(network, {}).items() if w}
+
+
+def plays(table: Table) -> bool:
+  """Whether the generator descends a loss of the game, and not only matches features."""
+  row = weighed(table, 'generator')
+  return any(k.startswith('fool_') or (k.startswith('fake_') and w < 0) for k, w in row.items())
+
+
+def shown_terms(table: Table, adversarial: str = 'bce') -> list[str]:
+  """Names of the few terms that tell most of a method, at most five."""
+  losses = {loss for network in table for loss in weighed(table, network)}
+  pixels = ('pixel',) if 'pixel' in losses else ('feature_d', 'feature_c')
+  game = ('real', 'fake_recon', 'fake_prior')
+  game = tuple(k for k in game if k != 'real' or adversarial != 'relativistic')
+  wanted = ('kl', pixels[0], *game, 'match_d')
+  return [k for k in wanted if k in losses][:5]
+
+
+def course(history: Sequence[Terms], table: Table) -> str:
+  """What the first of the telling terms does, in words."""
+  names = [k for k in ('match_d', *shown_terms(table)) if k in history[-1]]
+  names = [k for k in names if not k.startswith(('fake', 'real', 'kl'))] or names
+  if not names:
+    return 'nothing to judge'
+  arrow = trend(history, names[0])
+  does = {'↗': 'rises', '↘': 'falls', '→': 'holds its level'}.get(arrow, 'has just begun')
+  return f'{names[0]} {does}'
+
+
+def narrow(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
+  """Samples of one class look alike."""
+  ratios = [t['diversity'] for t in history if 'diversity' in t]
+  if not ratios or ratios[-1] >= ALIKE:
+    return None
+  if max(ratios) > ARMED and ratios[-1] < NARROW:
+    return State(
+      'bad',
+      f'collapsed: samples vary {ratios[-1]:.1%} as much as real images; start again in another '
+      '--workdir with a smaller --config.optimizer.learning_rate',
+    )
+  if history[-1]['step'] < ALIKE_STEPS:
+    return None
+  return State(
+    'watch',
+    f'samples look alike: they vary {ratios[-1]:.1%} as much as real images; if it stays so, try a '
+    'smaller --config.optimizer.learning_rate',
+  )
+
+
+def alike(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
+  """Samples of one class, or of all, lost their diversity in the discriminator's features.
+
+  Two values in a row must say so, as each is of few samples.
+  """
+  seen = [t for t in history if 'diversity_features' in t]
+  if len(seen) < 2:
+    return None
+  pair, raised = seen[-2:], max(t['diversity_features'] for t in seen) > RAISED
+  every, classes = max(t['diversity_features'] for t in pair), {t['diversity_class'] for t in pair}
+  if raised and every < COLLAPSED:
+    return State('bad', f'collapse: samples vary {every:.0%} as much as real ones')
+  least = max(t['diversity_least'] for t in pair)
+  if raised and len(classes) == 1 and least < COLLAPSED:
+    which = f'samples of class {classes.pop():.0f}'
+    return State('bad', f'collapse: {which} vary {least:.0%} as much as real ones')
+  if every < ALIKE_FEATURES and (raised or history[-1]['step'] >= UNSEEN):
+    return State('watch', f'samples look alike: they vary {every:.0%} as much as real ones')
+  return None
+
+
+def spread(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
+  """The posterior: equal to the prior, or far outside it."""
+  seen = [t | {'kl': t.get('kl', t.get('posterior_kl'))} for t in history]
+  seen = [t for t in seen if t['kl'] is not None]  # it is not logged where nothing weighs it
+  if not weighed(table, 'encoder') or not seen or seen[-1]['step'] < history[-1]['step']:
+    return None
+  kl = seen[-1]['kl']
+  if steps := held(seen, lambda t: t['kl'] < COLLAPSED_KL):
+    words = (
+      f'the latents carry nothing (kl {kl:.2g} nats for {steps} steps): try a tenth '
+      'of --config.method.encoder.kl'
+    )
+    return State('bad' if steps >= HOLD else 'watch', words, 'posterior collapsed')
+  if held(seen, lambda t: t['kl'] > FAR_KL):
+    return State(
+      'bad',
+      f'the latents left the prior (kl {kl:.2g} nats), so samples mean nothing: try '
+      'a smaller --config.optimizer.learning_rate',
+      'posterior exploded',
+    )
+  active = [t for t in history if 'active_units' in t]
+  if held(active, lambda t: t['active_units'] < INACTIVE) >= HOLD:
+    return State(
+      'watch',
+      f'{active[-1]["active_units"]:.0%} of the latents carry something: try a tenth of '
+      '--config.method.encoder.kl',
+    )
+  return None
+
+
+def worse(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
+  """Losses that only fall in a healthy run have risen."""
+  matches = () if plays(table) else ('match_d', 'match_c')
+  for name in ('pixel', *matches):
+    smooth = means(history, name)
+    if smooth and smooth[-1] > WORSE * min(smooth):
+      what = 'reconstructions get worse' if name == 'pixel' else 'the generator falls behind'
+      level = 'bad' if name == 'pixel' and smooth[-1] > 2 * WORSE * min(smooth) else 'watch'
+      return State(
+        level,
+        f'{what}: {name} {smooth[-1]:.3g}, after {min(smooth):.3g}; if it stays so, try a smaller '
+        '--config.optimizer.learning_rate',
+      )
+  return None
+
+
+def gradients(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
+  """A network whose gradient vanished, or jumped at the last log."""
+  for network in table:
+    name = f'gradient_{network}'
+    values = [t[name] for t in history if name in t]
+    if len(values) < 3:
+      continue
+    usual = statistics.median(values)
+    quiet = held(history, lambda t, n=name, u=usual: t.get(n, u) < VANISHED * u)
+    if quiet >= VANISHED_STEPS or not values[-1]:
+      return State(
+        'bad', f'the {network} gets no gradient any more ({values[-1]:.2g}; it was {usual:.2g})'
+      )
+    before = values[:-1]
+    if len(before) >= SPIKE_LOGS:
+      limit = statistics.fmean(before) + SPIKE * statistics.pstdev(before)
+      if values[-1] > limit:
+        return State(
+          'watch',
+          f"a spike of the {network}'s gradient ({values[-1]:.3g}; usually {usual:.3g}): if more "
+          'come, set --config.optimizer.clip_norm',
+        )
+  return None

@@ -1,0 +1,115 @@
+"""Signals of collapse, from fixed noise and fixed real images, by a small program of its own.
+
+The training step does not know of it, so its numbers stay as they are to the bit.
+
+    diversity_pixels,     variance of samples within a class over that of real images, in pixels and
+    diversity_features    in the discriminator's features; mean over classes
+    diversity_least,      the least of them by class (in features, if there are), and which class it
+    diversity_class       is
+    posterior_kl          KL of q(z|x) from the prior, in nats, whatever its weight is
+    active_units          share of the latents whose mean varies over x by more than ACTIVE (Burda
+                          et al. 2016, equation 10)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vaegan_jax import data, losses
+from vaegan_jax.model import Model
+from vaegan_jax.parallel import compiler_options
+from vaegan_jax.step import as_condition, as_float
+
+CLASSES, EACH, ALONE = 16, 8, 64  # most classes; images of each; images where there are no classes
+ACTIVE = 0.01
+
+
+class Probe:
+  """Gives the signals of a state. It compiles at the first call.
+
+  Args:
+    model: of the run.
+    latent_size: Z.
+    about: of the data, see build.about; samples under attributes are not compared, as no two real
+      images share all of theirs.
+    shown: real images; EACH of each class are taken.
+  """
+
+  def __init__(
+    self, model: Model, latent_size: int, about: Mapping[str, Any], shown: data.Dataset
+  ) -> None:
+    self.model, self.condition, self.size = model, about['condition'], about['size']
+    given = dict(none=shown.images, label=shown.labels, attributes=shown.attributes)
+    at, self.labels = chosen(shown, self.size if self.condition == 'label' else 0)
+    self.batch = {}  # where the images to show have no condition there is nothing to ask for
+    if given[self.condition] is not None and len(at):
+      self.batch = data.take(shown, at, self.condition)
+    self.z = jax.random.normal(jax.random.key(0), (len(at), latent_size))
+    self.program = jax.jit(self._arrays, compiler_options=compiler_options())
+
+  def __call__(self, state: Any) -> dict[str, float]:
+    """{signal: value} of a TrainState at rest, as far as the model has its networks."""
+    if not self.batch:
+      return {}
+    own = dict(params=state.params, stats=state.stats)
+    own = jax.tree.map(lambda a: a.addressable_data(0), own)
+    return signals(jax.device_get(self.program(own, self.batch, self.z)), self.labels)
+
+  def _arrays(self, state: Mapping, batch: Mapping, z: jax.Array) -> dict[str, jax.Array]:
+    """What `signals` takes: pixels, features, mean and logvar, of real images and of samples."""
+    label = self.condition == 'label'
+    x, c = as_float(batch['x']), as_condition(batch.get('c'), self.size if label else 0)
+
+    def apply(name, *inputs):
+      variables = {'params': state['params'][name], 'batch_stats': state['stats'][name]}
+      return self.model.networks[name].apply(variables, *inputs, train=False)
+
+    found = {}
+    if 'encoder' in self.model.networks:
+      mean, logvar = apply('encoder', x, c)
+      found |= dict(kl=losses.gaussian_kl(mean, logvar).mean(), active=mean.var(0) > ACTIVE)
+    if 'generator' in self.model.networks and self.condition != 'attributes':
+      fakes = apply('generator', z, c)
+      found |= dict(pixels=(x, fakes))
+      if 'discriminator' in self.model.networks:
+        found |= dict(features=tuple(apply('discriminator', a, c)[1] for a in (x, fakes)))
+    return jax.tree.map(lambda a: a.astype(np.float32), found)
+
+
+def chosen(shown: data.Dataset, classes: int) -> tuple[np.ndarray, np.ndarray]:
+  """(indices int [N] into `shown`, their classes int [N]; all 0 where there are no classes)."""
+  if not classes or shown.labels is None:
+    at = np.linspace(0, len(shown.images) - 1, min(len(shown.images), ALONE)).astype(int)
+    return at, np.zeros(len(at), int)
+  some = np.unique(np.linspace(0, classes - 1, min(classes, CLASSES)).astype(int))
+  labels = np.asarray(shown.labels)
+  at = np.concatenate([np.flatnonzero(labels == k)[:EACH] for k in some])
+  return at, labels[at]
+
+
+def signals(arrays: Mapping[str, Any], labels: np.ndarray) -> dict[str, float]:
+  """The signals, see above, of what the program gives for N images with `labels` int [N]."""
+  found = {}
+  if 'kl' in arrays:
+    found |= dict(posterior_kl=float(arrays['kl']), active_units=float(np.mean(arrays['active'])))
+  least: Sequence[tuple[float, int]] = ()
+  for name in ('pixels', 'features'):
+    if name in arrays and (ratios := by_class(*arrays[name], labels)):
+      found[f'diversity_{name}'] = float(np.mean(list(ratios.values())))
+      least = [(ratio, k) for k, ratio in ratios.items()]
+  if least:
+    found['diversity_least'], found['diversity_class'] = map(float, min(least))
+  return found
+
+
+def by_class(real: np.ndarray, fakes: np.ndarray, labels: np.ndarray) -> dict[int, float]:
+  """{class: variance of the fakes [N, ...] over that of the real ones}, where those vary."""
+
+  def variance(a, k):
+    return float(a[labels == k].reshape((labels == k).sum(), -1).var(0, ddof=1).mean())
+
+  several = [int(k) for k in np.unique(labels) if (labels == k).sum() > 1]
+  within = {k: (variance(fakes, k), variance(real, k)) for k in several}
+  return {k: fake / known for k, (fake, known) in within.items() if known > 0}

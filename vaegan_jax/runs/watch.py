@@ -1,0 +1,156 @@
+"""The watch over a run: it judges the health of each member, notes it, and decides on heals.
+
+It judges by logged terms alone, of steps that do not depend on where the run was stopped: a run
+that is killed decides the same when it comes there again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from vaegan_jax import checkpoint, data, health, settings
+from vaegan_jax.programs import Program
+from vaegan_jax.rules import State
+from vaegan_jax.runs import events
+from vaegan_jax.runs.probe import Probe
+from vaegan_jax.runs.workdir import Member
+from vaegan_jax.trends import Terms
+
+KEPT = 1000  # logs that the state is judged by
+STUCK = 10  # steps in a row without finite gradients, after which a member stands still
+
+
+class Back(Exception):
+  """The run must go back to the last healthy step; events.jsonl says so already."""
+
+
+class Watch:
+  """Watches the members of a run.
+
+  Args:
+    about, shown: see Probe.
+    start: the step that the run resumes from.
+    histories: of each member, what it has logged up to there.
+  """
+
+  def __init__(
+    self,
+    members: Sequence[Member],
+    about: Mapping[str, Any],
+    shown: data.Dataset,
+    start: int,
+    histories: Sequence[Sequence[Terms]],
+  ) -> None:
+    self.members, self.about, self.shown = members, about, shown
+    self.config = members[0].config
+    self.configs = [settings.to_dict(m.config) for m in members]
+    self.rows = [[t for t in own if self.regular(t['step'])][-KEPT:] for own in histories]
+    self.events = [events.until(events.read(m.workdir), start) for m in members]
+    self.probes: dict[tuple[str, ...], Probe] = {}
+
+  @property
+  def on(self) -> bool:
+    """Whether the config asks for a watch."""
+    return self.config.health.action != 'off'
+
+  @property
+  def done(self) -> int:
+    """The number of heals so far."""
+    return len(self.done_heals)
+
+  @property
+  def done_heals(self) -> list[events.Event]:
+    """The heals of a run alone."""
+    return events.heals(self.events[0])
+
+  @property
+  def heals(self) -> bool:
+    """Whether a sick run goes back, as some heals are left."""
+    return self.config.health.action == 'heal' and self.done < events.MOST
+
+  def due(self, step: int) -> bool:
+    """Whether the members are judged after this step."""
+    return self.on and step % self.config.health.every_steps < self.config.steps_per_dispatch
+
+  def regular(self, step: int) -> bool:
+    """Whether this step is logged wherever the run began."""
+    return step % self.config.log_every_steps == 0 or self.due(step)
+
+  def judges(self, step: int, skipped: Sequence[int]) -> bool:
+    """Whether a member is judged after this step; `skipped`: see note."""
+    return self.due(step) or (self.heals and max(skipped) >= STUCK)
+
+  def signals(self, programs: Sequence[Program], resting: Sequence) -> list[dict[str, float]]:
+    """The signals of each member, whose states at rest are `resting`; see probe.py."""
+    places = {i: program.model for program in programs for i in program.places}
+    found = []
+    for i, state in enumerate(resting):
+      key = tuple(places[i].networks)
+      if key not in self.probes:
+        latent_size = self.config.network.latent_size
+        self.probes[key] = Probe(places[i], latent_size, self.about, self.shown)
+      found.append(self.probes[key](state))
+    return found
+
+  def note(self, step: int, every: Sequence[Mapping[str, float]], skipped: Sequence[int]) -> None:
+    """Takes each member's terms and its steps in a row that were skipped; judges if that is due.
+
+    Raises:
+      Back: the run is sick, and a heal is decided and written.
+    """
+    if not self.on or not self.regular(step):
+      return
+    for i, terms in enumerate(every):
+      self.rows[i] = [*self.rows[i], dict(terms, step=step)][-KEPT:]
+      if self.judges(step, [skipped[i]]):
+        self._judge(i, step, skipped[i])
+
+  def _judge(self, i: int, step: int, skipped: int) -> None:
+    """Notes the State of member i, if it is new, and heals."""
+    state, own = health.state(self.rows[i], self.configs[i]), self.events[i]
+    if skipped >= STUCK:
+      words = f'not finite: {skipped} steps in a row changed nothing'
+      state = State('bad', words, 'not finite')
+    heal = self.heals and state.level == 'bad'
+    before = ('good', '') if not own or 'to' in own[-1] else (own[-1]['level'], own[-1]['kind'])
+    new = []
+    if state.level != 'early' and (state.level, state.kind) != before:
+      new.append(event(step, self.done, state.level, state.kind, state.words))
+    if heal:
+      new.append(self._heal(step, state))
+    if new:
+      self.events[i] = [*own, *new]
+      if jax.process_index() == 0:
+        events.write(self.members[i].workdir, self.events[i])
+    if heal:
+      raise Back(new[-1]['event'])
+
+  def _heal(self, step: int, state: State) -> dict[str, Any]:
+    """The event of a heal after `step`."""
+    heal = dict(to=max(self.healthy(step), default=0), **events.remedy(state))
+    words = events.in_words(heal, self.done + 1)
+    return event(step, self.done, 'heal', state.kind, words) | heal
+
+  def healthy(self, step: int) -> list[int]:
+    """The checkpoints up to `step` of a run alone that a heal may go back to.
+
+    Those of a stop or of the end of a stage are none, as not every run of this config has them.
+    """
+    home, every = self.members[0].workdir, self.config.save_every_steps
+    saved = [s for s in checkpoint.sound_steps(home) if s <= step and s % every == 0]
+    return [s for s in saved if self._good(s)]
+
+  def _good(self, step: int) -> bool:
+    """Whether a run alone did well after `step`."""
+    rows = [t for t in self.rows[0] if t['step'] <= step]
+    return health.state(rows, self.configs[0]).level == 'good'
+
+  def kept(self, step: int) -> list[int]:
+    """The checkpoint that must be kept when `step` is saved, as a heal may need it."""
+    return self.healthy(step)[-1:] if self.config.health.action == 'heal' else []
+
+
+def event(step: int, heals: int, level: str, kind: str, words: str) -> dict[str, Any]:
+  """An event; see events.py."""
+  return dict(step=step, heals=heals, level=level, kind=kind, event=words)
