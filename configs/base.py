@@ -97,6 +97,7 @@ def get_config(argument: str) -> ConfigDict:
       sample_every_seconds=0.0,  # and when the last one is so old; 0: by steps alone
       save_every_steps=1000,
       keep_checkpoints=3,
+      hang_seconds=600.0,  # without a step: shows where it waits; after twice that it ends
       wandb_project='',  # curves and pictures also to this project of W&B; needs the extra [wandb]
     )
   )

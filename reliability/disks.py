@@ -67,7 +67,8 @@ def unclear(code: int, told: str, run: str) -> str:
   if code != 3 and (code != 2 or '\nstep ' in told):
     return f'exit code {code}: {errors or told[-300:]}'
   if len(errors) != 1 or 'Traceback' in told:
-    return f'{len(told.splitlines())} lines with {len(errors)} errors: {told[-300:]}'
+    shown = told[told.find('Traceback') :][:2000] if 'Traceback' in told else told[-300:]
+    return f'{len(told.splitlines())} lines with {len(errors)} errors: {shown}'
   if run not in errors[0] or not re.search(r'full|[Nn]o space|free', errors[0]):
     return f'unclear: {errors[0]}'
   return ''

@@ -2,6 +2,8 @@
 
 import importlib.machinery
 import sys
+import threading
+import time
 import types
 
 import numpy as np
@@ -101,6 +103,19 @@ def test_without_a_project_it_is_not_even_imported(client, home):
   with Board(home, dict(wandb_project=''), 0) as board:
     write(board)
   assert not client.asked and not board.where
+
+
+def test_a_full_disk_in_the_thread_of_tensorboard_is_raised_by_flush(home, monkeypatch, capfd):
+  def full(self, data):
+    raise OSError(28, 'No space left on device')
+
+  hook = threading.excepthook
+  with pytest.raises(OSError, match='No space'), Board(home, dict(wandb_project=''), 0) as board:
+    monkeypatch.setattr('tensorboardX.record_writer.RecordWriter.write', full)
+    write(board)
+    while not board.failed:
+      time.sleep(0.01)
+  assert not capfd.readouterr().err and threading.excepthook == hook
 
 
 def test_a_refusal_is_one_line(client, home):

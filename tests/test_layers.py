@@ -146,6 +146,7 @@ MAY = {
   'evaluate': {'data', 'judges', 'metrics', 'overfitting', 'sample', 'verdict'},
   # Runs.
   'runs.signals': {'interrupts'},
+  'runs.hangs': set(),
   'runs.events': {'checkpoint', 'files', 'page.read', 'rules'},
   'runs.workdir': {
     *('checkpoint', 'failures', 'files', 'lease', 'paths', 'settings', 'runs.events'),
@@ -171,8 +172,8 @@ MAY = {
   'runs.memory': {'hosts', 'parallel', 'words'},
   'runs.train': {
     *('build', 'checkpoint', 'data', 'hosts', 'paths', 'programs', 'settings', 'step'),
-    *('runs.events', 'runs.fork', 'runs.memory', 'runs.pages', 'runs.report', 'runs.signals'),
-    *('runs.watch', 'runs.workdir'),
+    *('runs.events', 'runs.fork', 'runs.hangs', 'runs.memory', 'runs.pages', 'runs.report'),
+    *('runs.signals', 'runs.watch', 'runs.workdir'),
   },
   'runs.dry_run': {'build', 'parallel', 'programs', 'settings', 'words', 'runs.memory'},
   'command': {'configs', 'failures', 'hosts', 'interrupts', 'paths', 'words'},

@@ -109,4 +109,5 @@ BOUNDS: dict[str, OneOf | Range | networks.Name] = {
   'sample_every_seconds': NOT_NEGATIVE,
   'save_every_steps': POSITIVE,
   'keep_checkpoints': POSITIVE,
+  'hang_seconds': Range(least=1, most=1e9, or_zero=True),
 }

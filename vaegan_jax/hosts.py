@@ -7,8 +7,10 @@ one sentence and exit code 3, so that whatever restarts the run knows what to do
 
 from collections.abc import Mapping
 import ctypes
+import functools
 import hashlib
 import json
+import operator
 import os
 import pathlib
 import re
@@ -145,14 +147,12 @@ def end_on_abort(sentence: str, code: int = 3) -> int:
 
   Returns the address of the handler before. A callback of JAX's client would be the natural place,
   but jaxlib (0.10 to 0.12) cannot call one written in Python: its argument has no Python type.
+  The handler calls functions of C alone: a frame of Python's needs memory, which may have run out.
   """
-
-  @ctypes.CFUNCTYPE(None, ctypes.c_int)
-  def handler(_: int) -> None:
-    if sentence:
-      os.write(2, f'error: {sentence}\n'.encode())
-    os._exit(code)
-
+  calls = [functools.partial(os.write, 2, f'error: {sentence}\n'.encode())] if sentence else []
+  calls.append(functools.partial(os._exit, code))
+  one_by_one = functools.partial(all, map(operator.call, calls))
+  handler = ctypes.CFUNCTYPE(None)(one_by_one)  # the number of the signal is left where it is
   _keep.append(handler)
   return on_abort(handler)
 

@@ -6,6 +6,7 @@ W&B's client reads its own settings, such as WANDB_MODE=offline; it needs the ex
 import importlib
 import json
 import secrets
+import threading
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Board:
   def __init__(self, workdir: Any, config: dict[str, Any], start: int, group: str = '') -> None:
     self.client: Any = None
     self.run: Any = None
+    self.failed: Exception | None = None  # of TensorBoard's thread
     self.pending: dict[int, dict[str, Any]] = {}
     if config['wandb_project']:
       self.client = importlib.import_module('wandb')
@@ -44,13 +46,25 @@ class Board:
     self.events = tensorboardX.SummaryWriter(folder, purge_step=start + 1)
 
   def __enter__(self) -> 'Board':
+    self.before, threading.excepthook = threading.excepthook, self._thread_failed
     return self
 
   def __exit__(self, kind: object, *error: object) -> None:
-    self.flush()
-    self.events.close()
-    if self.run:
-      self.run.finish(exit_code=int(kind is not None))
+    try:
+      self.flush()
+    finally:
+      threading.excepthook = self.before
+      self.events.close()
+      if self.run:
+        self.run.finish(exit_code=int(kind is not None))
+
+  def _thread_failed(self, told: threading.ExceptHookArgs) -> None:
+    """Keeps the error of TensorBoard's thread for `flush`; it would print a traceback."""
+    ours = type(told.thread).__module__.startswith('tensorboardX')
+    if ours and isinstance(told.exc_value, OSError):
+      self.failed = told.exc_value
+    else:
+      self.before(told)
 
   @property
   def where(self) -> str:
@@ -75,7 +89,9 @@ class Board:
       self.pending.setdefault(step, {})[name] = self.client.Image(grid)
 
   def flush(self) -> None:
-    """Hands on what was added."""
+    """Hands on what was added. Raises OSError if it cannot be written."""
+    if self.failed:
+      raise self.failed
     self.events.flush()
     pending, self.pending = self.pending, {}
     for step, values in pending.items():

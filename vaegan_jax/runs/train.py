@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from vaegan_jax import build, checkpoint, data, hosts, paths, programs, settings
 from vaegan_jax.runs import events, fork, memory, pages
+from vaegan_jax.runs.hangs import Watchdog
 from vaegan_jax.runs.report import Report, Run
 from vaegan_jax.runs.signals import StopSignals
 from vaegan_jax.runs.watch import Back
@@ -146,11 +147,9 @@ def loop(
   watch.before_states([jax.eval_shape(init) for init in fresh])
   states = first_states(run, stages[-1], fresh, origin)
   if origin:
-    missing = ', '.join(origin.missing(states[0]))
-    what = f'the weights of step {origin.step} of {origin.workdir}'
-    run.say(
-      f'starting from {what}' + (f', which lacks and leaves fresh: {missing}' if missing else '')
-    )
+    lacks = ', '.join(origin.missing(states[0]))
+    what = f'starting from the weights of step {origin.step} of {origin.workdir}'
+    run.say(what + (f', which lacks and leaves fresh: {lacks}' if lacks else ''))
   say_what_trains(run, dataset, stages, states)
   facts = pages.started(
     f'{dataset.name}, {len(dataset.images):,} images', run.about['names'], count(states[0])
@@ -165,8 +164,10 @@ def loop(
         states = enter(run, stage, fresh, states, start)
       running = [p.runner.put_states([states[i] for i in p.places]) for p in stage.programs]
       in_flight = collections.deque()
-      with programs.feed(configs, dataset, start, stage.programs) as batches:
-        for step, batch in zip(range(start + each, stage.until + 1, each), batches):
+      feed = programs.feed(configs, dataset, start, stage.programs)
+      with feed as batches, Watchdog(config.hang_seconds) as watchdog:
+        steps = range(start + each, stage.until + 1, each)
+        for step, batch in zip(steps, watchdog.watched(batches)):
           if step == start + each:
             watch.before_step(stage.programs, running, batch)
           stepped = [p.runner.step(s, b) for p, s, b in zip(stage.programs, running, batch)]
@@ -176,9 +177,8 @@ def loop(
           if len(in_flight) > AHEAD:
             jax.block_until_ready(in_flight.popleft())
           stopping = signals.stopping(step // each)
-          keep = stopping or step == stage.until
           try:
-            report.after(step, stage.programs, running, terms, keep)
+            report.after(step, stage.programs, running, terms, stopping or step == stage.until)
           except Back:
             if stopping:
               run.say(f'stopped at step {step}, where it must go back; the same command does so')
