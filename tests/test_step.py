@@ -12,7 +12,15 @@ from tests import tiny
 from vaegan_jax import methods, optim, parallel, routing
 from vaegan_jax.model import SEES, judge, losses_of, make
 from vaegan_jax.routing import Inputs, column_groups, gradients
-from vaegan_jax.step import as_condition, as_float, draw, shuffled, train_step, uniform_classes
+from vaegan_jax.step import (
+  as_condition,
+  as_float,
+  draw,
+  finite,
+  shuffled,
+  train_step,
+  uniform_classes,
+)
 
 QUICK = ('vae_gan', 'cvae_gan')  # the methods of `make quick`
 EIGHT = ('vae', 'gan', 'vae_dis', 'vae_gan', 'cvae', 'cgan', 'fm_cgan', 'cvae_gan')
@@ -467,3 +475,39 @@ def test_a_step_whose_new_state_is_not_finite_changes_nothing(decaying, where):
   assert int(after.step) == 1 and int(after.skipped) == 1
   after = after.replace(step=state.step, skipped=state.skipped)
   jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_a_step_is_the_optimizers_update_of_the_gradients_to_rounding():
+  """The check, which reads all new values, is in one program with them and may move their bits."""
+  table, key = methods.METHODS['vae'], jax.random.key(0)
+  model, draws = tiny.model(table), tiny.draws(False)
+  optimizer = optim.optimizer('rmsprop', 1e-3)
+  state = tiny.state(model, table, False, optimizer)
+  after, _ = jax.jit(train_step(model, table, dict.fromkeys(table, optimizer), draws))(
+    state, tiny.batch(False), key
+  )
+  x, noise = draw(draws, jax.random.fold_in(key, 0), as_float(tiny.batch(False)['x']), None, None)
+  grads = gradients(model, table, state, Inputs(x, None, noise)).grads
+  for network, grad in grads.items():
+    old = state.params[network]
+    updates, opt_state = optimizer.update(grad, state.opt_state[network], old)
+    new = optax.apply_updates(old, updates)
+    ema = optax.incremental_update(new, state.ema[network]['params'], 0.9)  # 1 - (1 + 0) / (10 + 0)
+    for found, expected in (
+      (after.params[network], new),
+      (after.opt_state[network], opt_state),
+      (after.ema[network]['params'], ema),
+    ):
+      assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+      jax.tree.map(assert_close, found, expected)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_finite_sees_every_float(bad):
+  """Leaves of one shape share a reduction, in which no value hides another."""
+  tree = dict(a=jnp.ones((2, 3)), b=-jnp.ones((2, 3)), c=jnp.float32(-1e30), empty=jnp.ones(0))
+  tree |= dict(n=jnp.int32(7), d=jnp.full(4, 1e38))
+  assert finite(tree)
+  for name in 'abcd':
+    a = tree[name]
+    assert not finite({**tree, name: a.at[..., -1].set(bad) if a.ndim else jnp.float32(bad)})

@@ -228,7 +228,6 @@ def train_step(
         params[network] = choose(go, params[network], state.params[network])
         opt_state[network] = choose(go, opt_state[network], state.opt_state[network])
         terms[f'update_{network}'] = go.astype(jnp.float32)
-    sound = jnp.isfinite(sum(norms.values()) + optax.tree.norm(params))
     decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
     ema = optax.incremental_update(averaged(params, stats), state.ema, 1.0 - decay)
     moved = state.replace(params=params, stats=stats, opt_state=opt_state, ema=ema, centres=centres)
@@ -240,11 +239,8 @@ def train_step(
       state.averages, terms, played(model.losses), model.lecam_decay, model.critic_augment, images
     )
     moved, terms = moved.replace(averages={**moved.averages, **aids}), {**terms, **told}
+    sound = jnp.isfinite(sum(norms.values())) & finite(moved)
     moved = choose(sound, moved, state)
-    # In a branch of its own: the check in line changes XLA's fusions, and so the last bits.
-    sound, moved = lax.cond(
-      sound, if_finite, lambda new, old: (jnp.zeros((), bool), old), moved, state
-    )
     return (
       moved.replace(step=state.step + 1, skipped=jnp.where(sound, 0, state.skipped + 1)),
       {**terms, **norms},
@@ -253,15 +249,19 @@ def train_step(
   return step
 
 
-def if_finite(new: TrainState, old: TrainState) -> tuple[jax.Array, TrainState]:
-  """(True, new), or (False, old) if the new state, besides its parameters, is not all finite."""
-  leaves = jax.tree.leaves(new.replace(params={}))
-  leaves = [a for a in leaves if jnp.issubdtype(a.dtype, jnp.floating)]
-  small = [a.ravel() for a in leaves if a.ndim < 2]  # as one array, which compiles faster
-  parts = [jnp.concatenate(small)] if small else []
-  parts += [a for a in leaves if a.ndim > 1]
-  finite = functools.reduce(jnp.logical_and, [jnp.isfinite(a).all() for a in parts], True)
-  return jnp.asarray(finite), choose(finite, new, old)
+def finite(tree: Any) -> jax.Array:
+  """bool []: whether all floats of a tree are finite.
+
+  Leaves of one shape share a reduction. A parameter, its optimizer's state and its moving average
+  are then read in one pass, which computes their new values as it goes.
+  """
+  by_shape = {}
+  for a in jax.tree.leaves(tree):
+    if jnp.issubdtype(a.dtype, jnp.floating) and a.size:
+      by_shape.setdefault(a.shape, []).append(jnp.abs(a))
+  # A maximum is NaN if any of its values is.
+  largest = [functools.reduce(jnp.maximum, same).max() for same in by_shape.values()]
+  return jnp.isfinite(jnp.stack(largest)).all()
 
 
 def choose(condition: jax.Array, new: Any, old: Any) -> Any:
