@@ -4,9 +4,10 @@
     python -m benchmarks.health --config=configs/digits.py:cvae_gan --seeds=10 --heal
 
 The first command trains a population: each seed once as the config says (healthy), and once for
-each change in SICK. It prints when each run was flagged, as events.jsonl tells it, and the range of
-each signal. The second trains the sick runs one by one with --config.health.action=heal and prints
-what they went through and how they end. --kinds picks some of the kinds.
+each change in SICK. It prints, for each rule, how many runs it flagged and when, as events.jsonl
+tells it, and the range of each signal. The second trains the sick runs one by one with
+--config.health.action=heal and prints what they went through and how they end. --kinds picks
+some of the kinds.
 
 Runs are kept in --workdir: the same command goes on where it was stopped. To try all of this in
 minutes, with networks that are no good: --config.network.name=benchmarks.dense.
@@ -36,8 +37,9 @@ SICK = {  # {kind: {field: factor on its value}}
   'generator x 10': {'optimizer.factor.generator': 10.0},
   'KL x 100': {'method.encoder.kl': 100.0},
   'KL x 0': {'method.encoder.kl': 0.0},
+  'all rates x 10': {'optimizer.learning_rate': 10.0},
 }
-SIGNALS = ('diversity_pixels', 'diversity_features', 'diversity_least', 'posterior_kl')
+SIGNALS = ('sample_distance', 'diversity_features', 'diversity_least', 'posterior_kl', 'prior_gap')
 SIGNALS += ('active_units', 'real', 'fake_recon', 'fake_prior')
 SETTLED = 200  # steps after which the ranges of signals are taken
 
@@ -79,17 +81,23 @@ def watched(home: pathlib.Path) -> None:
     for seed in range(SEEDS.value)
   }
   train_members(members, home)
-  print('| run | bad at step | watch at step | what is said |\n|---|---|---|---|')
-  for kind in kinds():
-    for seed in range(SEEDS.value):
-      told = events(home / folder(kind, seed))
-      first = {level: [e for e in told if e['level'] == level][:1] for level in ('bad', 'watch')}
-      at = [str(e[0]['step']) if e else '-' for e in first.values()]
-      words = [e['event'] for e in [*first['bad'], *first['watch']]][:1] or ['']
-      print(f'| {kind}, seed {seed} | {at[0]} | {at[1]} | {words[0]} |')
-  print(f'\n| signal | {" | ".join(kinds())} |\n|---|{"---|" * len(kinds())}')
+  head = f'{" | ".join(kinds())} |\n|---|{"---|" * len(kinds())}'
+  print(f'| what is found | {head}')
+  told = {k: [events(home / folder(k, s)) for s in range(SEEDS.value)] for k in kinds()}
+  found = {(e['level'], e['kind']) for own in told.values() for run in own for e in run}
+  for level, rule in sorted(f for f in found if f[0] != 'good'):
+    cells = [first_steps(told[kind], level, rule) for kind in kinds()]
+    print(f'| {level}: {rule} | {" | ".join(cells)} |')
+  print(f'\n| signal | {head}')
   for name in SIGNALS:
     print(f'| {name} | {" | ".join(spread(home, kind, name) for kind in kinds())} |')
+
+
+def first_steps(runs: list[list[dict[str, Any]]], level: str, rule: str) -> str:
+  """How many of the runs with these events a rule flagged, and the range of the first steps."""
+  first = [[e['step'] for e in run if (e['level'], e['kind']) == (level, rule)][:1] for run in runs]
+  steps = sorted(step for own in first for step in own)
+  return f'{len(steps)}: {steps[0]} to {steps[-1]}' if steps else '0'
 
 
 def spread(home: pathlib.Path, kind: str, name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.test_train import digest
-from vaegan_jax import checkpoint, settings
+from vaegan_jax import checkpoint, metrics, settings
 from vaegan_jax.configs import digits
 from vaegan_jax.page.read import live, read
 from vaegan_jax.rules import State
@@ -80,7 +80,15 @@ def test_watching_changes_no_bit(runs, warned):
   train(config(**{'health.action': 'off'}), runs / 'off', say=lambda _: None)
   assert digest(runs / 'off', 24) == digest(warned, 24)
   assert not (runs / 'off' / 'events.jsonl').exists()
-  signs = {'diversity_pixels', 'diversity_least', 'diversity_class', 'posterior_kl', 'active_units'}
+  signs = {
+    'sample_distance',
+    'prior_gap',
+    'diversity_pixels',
+    'diversity_least',
+    'diversity_class',
+    'posterior_kl',
+    'active_units',
+  }
   for row in lines(warned):
     assert signs <= {*row} if row['step'] % 4 == 0 else not signs & {*row}
   assert not any(signs & {*row} for row in lines(runs / 'off'))
@@ -89,7 +97,7 @@ def test_watching_changes_no_bit(runs, warned):
 @pytest.mark.slow
 @pytest.mark.parametrize('moment', ['never', 'before', 'noted', 'aside', 'later'])
 def test_a_heal_does_not_depend_on_kills(runs, warned, monkeypatch, moment):
-  """It goes back to 12, with another course, and keeps the lines that it leaves."""
+  """It goes back to 10, with another course, and keeps the lines that it leaves."""
   workdir, said, own = runs / moment, [], config(**{'health.action': 'heal'})
   sicken(warned, monkeypatch)
   if moment != 'never':
@@ -100,16 +108,20 @@ def test_a_heal_does_not_depend_on_kills(runs, warned, monkeypatch, moment):
     sicken(warned, monkeypatch)
   assert train(own, workdir, say=said.append) == 0
   told = [json.loads(line) for line in (workdir / 'events.jsonl').read_text().splitlines()]
-  assert [(e['step'], e['heals'], e['level']) for e in told] == [(16, 0, 'bad'), (16, 0, 'heal')]
-  assert told[1]['to'] == 12 and told[1]['rates'] == {'all': 0.5} and told[1]['kl'] == 1
-  assert 'heal 1 of 3: back to step 12' in told[1]['event']
+  assert [(e['step'], e['heals'], e['level']) for e in told] == [
+    *((16, 0, 'bad'), (16, 0, 'heal')),
+    (16, 1, 'good'),  # where it was sick, and a whole interval of the watch after 10
+  ]
+  assert told[2]['event'] == 'healed: step 16 is healthy, after heal 1'
+  assert told[1]['to'] == 10 and told[1]['rates'] == {'all': 0.5} and told[1]['kl'] == 1
+  assert 'heal 1 of 3: back to step 10' in told[1]['event']
   rows = lines(workdir)
   steps = [(row.get('heals', 0), row['step']) for row in rows]
-  assert steps == [(0, s) for s in range(2, 17, 2)] + [(1, s) for s in range(14, 25, 2)]
-  assert rows[:8] == lines(warned)[:8] and rows[8]['pixel'] != rows[6]['pixel']
+  assert steps == [(0, s) for s in range(2, 17, 2)] + [(1, s) for s in range(12, 25, 2)]
+  assert rows[:8] == lines(warned)[:8] and rows[8]['pixel'] != rows[5]['pixel']
   assert [t['step'] for t in read(workdir, '').history if not t['step'] % 2] == [*range(2, 25, 2)]
   health = checkpoint.manifest(workdir, 24)['health']
-  assert health['heals'] == told[1:] and checkpoint.steps(workdir) == [22, 24]
+  assert health['heals'] == told[1:2] and checkpoint.steps(workdir) == [18, 20, 22, 24]
   if moment != 'never':
     assert digest(workdir, 24) == digest(runs / 'never', 24)
     events_of = [(w / 'events.jsonl').read_bytes() for w in (workdir, runs / 'never')]
@@ -155,8 +167,12 @@ def test_live_lines_are_those_of_the_last_course():
 
 def test_what_becomes_gentler():
   """Twice after a discriminator that won, once after a posterior collapsed."""
-  first = [watch.events.remedy(State('bad', '', 'discriminator won'))] * 2
-  done = [*first, events.remedy(State('bad', '', 'posterior collapsed'))]
+  alike = dict(generator=1.0, discriminator=1.0)
+  first = [events.remedy(State('bad', '', 'discriminator won'), alike, [])] * 2
+  assert first[0] == events.remedy(State('bad', '', 'off'), alike | dict(discriminator=10.0), [])
+  assert events.remedy(State('bad', '', 'off'), alike, [])['rates'] == {'all': 0.5}
+  done = [*first, events.remedy(State('bad', '', 'posterior collapsed'), {}, [])]
+  assert events.remedy(State('bad', '', 'alike'), alike, done) == done[-1]
   before = config(**{'method.encoder.kl': 300.0, 'seed': 2**32 - 1})
   after = events.healed(before, done)
   assert after.optimizer.learning_rate == pytest.approx(before.optimizer.learning_rate / 4)
@@ -180,10 +196,35 @@ def test_signals():
   x, labels = rng.normal(size=(16, 4, 4, 1)), np.arange(16) % 2
   fakes = np.where(labels[:, None, None, None] == 1, x[1], x)
   found = probe.signals(
-    dict(pixels=(x, fakes), features=(x, fakes / 2), kl=np.float32(3), active=np.array([1, 0])),
+    dict(
+      pixels=(x, fakes),
+      features=(x, fakes / 2),
+      distance=0.5,
+      kl=np.float32(3),
+      gap=0.25,
+      active=np.array([1, 0]),
+    ),
     labels,
   )
   assert found['diversity_pixels'] == pytest.approx(0.5)
   assert found['diversity_features'] == pytest.approx(0.125)
   assert found['diversity_least'] == pytest.approx(0) and found['diversity_class'] == 1
   assert found['posterior_kl'] == 3 and found['active_units'] == 0.5
+  assert found['sample_distance'] == 0.5 and found['prior_gap'] == 0.25
+
+
+def test_the_distance_of_samples():
+  """It is the energy distance over the mean distance of two real images."""
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(2, 40, 4, 4, 1)).astype(np.float32)
+  apart = [np.linalg.norm(a - b) for i, a in enumerate(x) for b in x[:i]]
+  for other in (y, y / 2 + 3):
+    known = metrics.energy_distance(x.reshape(40, -1), other.reshape(40, -1)) / np.mean(apart)
+    assert float(probe.sample_distance(x, other)) == pytest.approx(known, abs=1e-4)
+
+
+def test_the_gap_of_the_latents_from_the_prior():
+  """Posteriors that are the prior together have none, whatever each of them tells."""
+  z = np.random.default_rng(0).normal(size=(100_000, 2))
+  assert float(probe.prior_gap(z, np.full(z.shape, -20.0))) == pytest.approx(0, abs=1e-4)
+  assert float(probe.prior_gap(np.ones((8, 2)), np.zeros((8, 2)))) == pytest.approx(0.5)

@@ -10,7 +10,7 @@ import math
 import statistics
 from typing import Any
 
-from vaegan_jax.rules import HOLD, State, Table, course, plays, weighed
+from vaegan_jax.rules import HOLD, OFF, State, Table, course, last_two, plays, weighed
 from vaegan_jax.trends import RECENT, Terms, held
 
 CHANCE = dict(bce=math.log(2), hinge=1.0, least_squares=0.125, relativistic=math.log(2))
@@ -21,7 +21,18 @@ AHEAD_STEPS = 300  # for which a discriminator may tell all apart, where feature
 
 
 def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State:
-  """Who leads between generator and discriminator; the course of the losses if nobody plays."""
+  """Who leads between generator and discriminator; the course of the losses if nobody plays.
+
+  A game that looks lost is no trouble yet while the samples are like the images.
+  """
+  found, pair = losses(history, table, config), last_two(history, 'sample_distance')
+  if found.level == 'bad' and pair and max(pair) < OFF:
+    return found._replace(level='watch', words=f'{found.words}; samples are still like the images')
+  return found
+
+
+def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State:
+  """The same from the losses alone."""
   fakes = [k for k in weighed(table, 'discriminator') if k.startswith('fake_')]
   if not fakes or not all(k in history[-1] for k in fakes):
     return State('good', 'no sign of trouble: ' + course(history, table))

@@ -5,10 +5,10 @@ import math
 from typing import Any
 
 from vaegan_jax.game import game
-from vaegan_jax.rules import HOLD, State, Table, alike, gradients, narrow, spread, worse
+from vaegan_jax.rules import HOLD, State, Table, alike, gradients, narrow, off, spread, worse
 from vaegan_jax.trends import Terms, held
 
-RULES = (narrow, alike, spread, worse, gradients, game)
+RULES = (narrow, alike, spread, worse, gradients, game, off)
 
 
 def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:

@@ -18,11 +18,16 @@ SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so
 # as low as a collapse, so that is only called once the ratio was over ARMED.
 NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
 # The same in the discriminator's features, of samples for this purpose; see runs/probe.py.
-COLLAPSED, ALIKE_FEATURES, RAISED = 0.08, 0.15, 0.3
+COLLAPSED, ONE_COLLAPSED, ALIKE_FEATURES, RAISED = 0.1, 0.05, 0.15, 0.3
 UNSEEN = 500  # steps after which samples that never varied are no beginning any more
 INACTIVE = 0.1  # share of active latents
 WORSE = 2.0  # a loss over its own lowest level
-COLLAPSED_KL, FAR_KL = 0.1, 1e5  # nats
+COLLAPSED_KL = 0.1  # nats
+# KL per latent, in nats, of the posteriors, and of all posteriors together from the prior.
+FAR_KL, FAR_PRIOR = 30.0, 0.5
+LOOSE_KL = 3.0  # likewise of the posteriors, where nothing holds them at the prior
+# Distance of samples from images, see runs/probe.py; that of early samples is 0.5 to 1.
+NEAR, OFF, BEGUN = 0.2, 0.4, 300  # the last one in steps
 
 
 class State(NamedTuple):
@@ -86,24 +91,45 @@ def narrow(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
 
 
 def alike(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
-  """Samples of one class, or of all, lost their diversity in the discriminator's features.
+  """Samples of one class, or of all, vary too little in the discriminator's features.
 
-  Two values in a row must say so, as each is of few samples.
+  Two values in a row must say so, as each is of few samples. Untrained generators vary as little:
+  it counts once samples varied more, or where they have come near the images and vary too little.
   """
-  seen = [t for t in history if 'diversity_features' in t]
-  if len(seen) < 2:
+  pair = [t for t in history if 'diversity_features' in t][-2:]
+  if len(pair) < 2:
     return None
-  pair, raised = seen[-2:], max(t['diversity_features'] for t in seen) > RAISED
+  raised = max(t.get('diversity_features', 0) for t in history) > RAISED
+  near = max(t.get('sample_distance', OFF) for t in pair) < NEAR and pair[-1]['step'] >= BEGUN
   every, classes = max(t['diversity_features'] for t in pair), {t['diversity_class'] for t in pair}
-  if raised and every < COLLAPSED:
+  if (raised or near) and every < COLLAPSED:
     return State('bad', f'collapse: samples vary {every:.0%} as much as real ones')
   least = max(t['diversity_least'] for t in pair)
-  if raised and len(classes) == 1 and least < COLLAPSED:
+  if raised and len(classes) == 1 and least < ONE_COLLAPSED:
     which = f'samples of class {classes.pop():.0f}'
     return State('bad', f'collapse: {which} vary {least:.0%} as much as real ones')
   if every < ALIKE_FEATURES and (raised or history[-1]['step'] >= UNSEEN):
     return State('watch', f'samples look alike: they vary {every:.0%} as much as real ones')
   return None
+
+
+def last_two(history: Sequence[Terms], name: str) -> list[float]:
+  """The last two values of a signal, which is not in every log; [] if there are fewer."""
+  values = [t[name] for t in history if name in t]
+  return values[-2:] if len(values) > 1 else []
+
+
+def off(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
+  """Samples are unlike the images, after they were like them or after a beginning."""
+  pair = last_two(history, 'sample_distance')
+  nearest = min((t['sample_distance'] for t in history if 'sample_distance' in t), default=OFF)
+  if not pair or min(pair) < OFF or (nearest > NEAR and history[-1]['step'] < UNSEEN):
+    return None
+  return State(
+    'bad',
+    f'samples are unlike the images (distance {pair[-1]:.2g}; it was {nearest:.2g}): try a smaller '
+    '--config.optimizer.learning_rate',
+  )
 
 
 def spread(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
@@ -119,11 +145,21 @@ def spread(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
       'of --config.method.encoder.kl'
     )
     return State('bad' if steps >= HOLD else 'watch', words, 'posterior collapsed')
-  if held(seen, lambda t: t['kl'] > FAR_KL):
+  each, gap = kl / config['network']['latent_size'], last_two(history, 'prior_gap')
+  distance = last_two(history, 'sample_distance')  # the game may teach the prior's samples alone
+  left = min(gap, default=0) > FAR_PRIOR and min(distance, default=0) > NEAR
+  if each > FAR_KL or (left and seen[-1]['step'] >= BEGUN):
     return State(
       'bad',
       f'the latents left the prior (kl {kl:.2g} nats), so samples mean nothing: try '
       'a smaller --config.optimizer.learning_rate',
+      'posterior exploded',
+    )
+  if each > LOOSE_KL and 'kl' not in weighed(table, 'encoder'):
+    return State(
+      'watch',
+      f'nothing holds the latents at the prior (kl {kl:.2g} nats): give --config.method.encoder.kl '
+      'a weight',
       'posterior exploded',
     )
   active = [t for t in history if 'active_units' in t]

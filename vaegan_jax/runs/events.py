@@ -21,6 +21,7 @@ from vaegan_jax.rules import State
 NAME = 'events.jsonl'
 MOST = 3  # heals of a run
 SLOWER, WINNER = 0.5, 0.2  # factors of a heal: of all rates; besides, of a network that won
+FAST = 3.0  # factor on a rate
 LIGHTER = 0.1  # likewise of the KL's weight
 STRIDE = 0x9E3779B1  # between the seeds of a run before and after a heal; odd, so none comes twice
 
@@ -73,12 +74,18 @@ def until(events: Sequence[Event], start: int) -> list[Event]:
   return [e for e in events if e['heals'] < done or e['step'] <= start]
 
 
-def remedy(state: State) -> dict[str, Any]:
-  """The entries `rates` and `kl` of a heal: what becomes gentler, by what was found."""
-  if state.kind == 'posterior collapsed':
+def remedy(state: State, factors: Mapping[str, float], done: Sequence[Event]) -> dict[str, Any]:
+  """The entries `rates` and `kl` of a heal: what becomes gentler, by what was found.
+
+  Args:
+    factors: {network: factor on its rate} so far. One that is FAST is taken for one that won.
+    done: the heals before. Samples that are alike after the KL was made lighter ask for more of it.
+  """
+  lightened = any(e['kl'] != 1 for e in done) and state.kind in ('alike', 'narrow')
+  if state.kind == 'posterior collapsed' or lightened:
     return dict(rates={}, kl=LIGHTER)
-  won = {f'{n} won': {n: WINNER} for n in ('discriminator', 'generator')}
-  return dict(rates=dict(all=SLOWER) | won.get(state.kind, {}), kl=1.0)
+  fast = [n for n, factor in factors.items() if state.kind == f'{n} won' or factor >= FAST]
+  return dict(rates=dict(all=SLOWER) | dict.fromkeys(fast, WINNER), kl=1.0)
 
 
 def healed(config: ConfigDict, done: Sequence[Event]) -> ConfigDict:

@@ -6,7 +6,12 @@ The training step does not know of it, so its numbers stay as they are to the bi
     diversity_features    in the discriminator's features; mean over classes
     diversity_least,      the least of them by class (in features, if there are), and which class it
     diversity_class       is
+    sample_distance       energy distance of samples from real images, in pixels, over the mean
+                          distance of two real images: 0 where they are distributed alike
     posterior_kl          KL of q(z|x) from the prior, in nats, whatever its weight is
+    prior_gap             KL of the latents of all images together, as a Gaussian, from the prior,
+                          in nats, mean over latents: 0 where samples from the prior are what the
+                          generator gets from images, however much the latents tell
     active_units          share of the latents whose mean varies over x by more than ACTIVE (Burda
                           et al. 2016, equation 10)
 """
@@ -15,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax import data, losses
@@ -70,9 +76,10 @@ class Probe:
     if 'encoder' in self.model.networks:
       mean, logvar = apply('encoder', x, c)
       found |= dict(kl=losses.gaussian_kl(mean, logvar).mean(), active=mean.var(0) > ACTIVE)
+      found |= dict(gap=prior_gap(mean, logvar))
     if 'generator' in self.model.networks and self.condition != 'attributes':
       fakes = apply('generator', z, c)
-      found |= dict(pixels=(x, fakes))
+      found |= dict(pixels=(x, fakes), distance=sample_distance(x, fakes))
       if 'discriminator' in self.model.networks:
         found |= dict(features=tuple(apply('discriminator', a, c)[1] for a in (x, fakes)))
     return jax.tree.map(lambda a: a.astype(np.float32), found)
@@ -89,11 +96,37 @@ def chosen(shown: data.Dataset, classes: int) -> tuple[np.ndarray, np.ndarray]:
   return at, labels[at]
 
 
+def prior_gap(mean: jax.Array, logvar: jax.Array) -> jax.Array:
+  """KL of N(m, s^2) from N(0, 1), mean over latents, where m and s^2 are the mean and the variance
+  of z over posteriors `mean`, `logvar` [N, Z] together."""
+  variance = mean.var(0) + jnp.exp(logvar).mean(0)
+  return (mean.mean(0) ** 2 + variance - 1 - jnp.log(variance)).mean() / 2
+
+
+def sample_distance(real: jax.Array, fakes: jax.Array) -> jax.Array:
+  """(2 E|x - y| - E|x - x'| - E|y - y'|) / E|x - x'| of images x and samples y [N, ...].
+
+  Source: the energy distance of Szekely and Rizzo 2013, without bias.
+  """
+  x, y = (a.reshape(len(a), -1) for a in (real, fakes))
+
+  def total(a, b):
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * jnp.matmul(a, b.T, precision='highest')
+    return jnp.sqrt(jnp.maximum(squared, 0)).sum()
+
+  pairs = len(x) * (len(x) - 1)
+  within = total(x, x) / pairs
+  return (2 * total(x, y) / len(x) ** 2 - total(y, y) / pairs) / within - 1
+
+
 def signals(arrays: Mapping[str, Any], labels: np.ndarray) -> dict[str, float]:
   """The signals, see above, of what the program gives for N images with `labels` int [N]."""
   found = {}
   if 'kl' in arrays:
     found |= dict(posterior_kl=float(arrays['kl']), active_units=float(np.mean(arrays['active'])))
+    found |= dict(prior_gap=float(arrays['gap']))
+  if 'distance' in arrays:
+    found |= dict(sample_distance=float(arrays['distance']))
   least: Sequence[tuple[float, int]] = ()
   for name in ('pixels', 'features'):
     if name in arrays and (ratios := by_class(*arrays[name], labels)):

@@ -18,6 +18,7 @@ from vaegan_jax.runs.workdir import Member
 from vaegan_jax.trends import Terms
 
 KEPT = 1000  # logs that the state is judged by
+HEALED = 'healed'  # kind of the event that tells it
 STUCK = 10  # steps in a row without finite gradients, after which a member stands still
 
 
@@ -114,8 +115,11 @@ class Watch:
       state = State('bad', words, 'not finite')
     heal = self.heals and state.level == 'bad'
     before = ('good', '') if not own or 'to' in own[-1] else (own[-1]['level'], own[-1]['kind'])
-    new = []
-    if state.level != 'early' and (state.level, state.kind) != before:
+    good, new = state.level == 'good', []
+    if good and self._recovers(step):
+      words = f'healed: step {step} is healthy, after heal {self.done}'
+      new.append(event(step, self.done, 'good', HEALED, words))
+    elif state.level != 'early' and before != (state.level, before[1] if good else state.kind):
       new.append(event(step, self.done, state.level, state.kind, state.words))
     if heal:
       new.append(self._heal(step, state))
@@ -127,19 +131,44 @@ class Watch:
       raise Back(new[-1]['event'])
 
   def _heal(self, step: int, state: State) -> dict[str, Any]:
-    """The event of a heal after `step`."""
-    heal = dict(to=max(self.healthy(step), default=0), **events.remedy(state))
+    """The event of a heal after `step`; if the one before did not help, it goes back further."""
+    now = events.healed(self.config, self.done_heals)
+    earlier = [s for s in self.healthy(step) if self._told() or s < self.done_heals[-1]['to']]
+    heal = events.remedy(state, now.optimizer.factor, self.done_heals)
+    heal = dict(to=max(earlier, default=0), **heal)
     words = events.in_words(heal, self.done + 1)
     return event(step, self.done, 'heal', state.kind, words) | heal
 
-  def healthy(self, step: int) -> list[int]:
-    """The checkpoints up to `step` of a run alone that a heal may go back to.
+  def _recovers(self, step: int) -> bool:
+    """Whether a good state after `step` proves the last heal, which is not yet told.
 
-    Those of a stop or of the end of a stage are none, as not every run of this config has them.
+    That is so where the run was sick before, and when a whole interval of the watch has passed.
     """
+    if not self.done or self._told() or not self.due(step):
+      return False
+    last = self.done_heals[-1]
+    return step >= max(last['step'], last['to'] + self.config.health.every_steps)
+
+  def _told(self) -> bool:
+    """Whether the last heal, if there was one, has helped."""
+    since = [e for e in self.events[0] if e['heals'] == self.done]
+    return not self.done or any(e['kind'] == HEALED for e in since)
+
+  def healthy(self, step: int) -> list[int]:
+    """The checkpoints of a run alone that a heal after `step` may go back to.
+
+    A run that is found sick was so for an interval of the watch, so later ones are none.
+    """
+    return [s for s in self._saved() if s < self._since(step) and self._good(s)]
+
+  def _saved(self) -> list[int]:
+    """The checkpoints that every run of this config has, unlike those of a stop or of a stage."""
     home, every = self.members[0].workdir, self.config.save_every_steps
-    saved = [s for s in checkpoint.sound_steps(home) if s <= step and s % every == 0]
-    return [s for s in saved if self._good(s)]
+    return [s for s in checkpoint.sound_steps(home) if s % every == 0]
+
+  def _since(self, step: int) -> int:
+    """Where the last interval of the watch before `step` begins."""
+    return step - self.config.health.every_steps
 
   def _good(self, step: int) -> bool:
     """Whether a run alone did well after `step`."""
@@ -147,8 +176,10 @@ class Watch:
     return health.state(rows, self.configs[0]).level == 'good'
 
   def kept(self, step: int) -> list[int]:
-    """The checkpoint that must be kept when `step` is saved, as a heal may need it."""
-    return self.healthy(step)[-1:] if self.config.health.action == 'heal' else []
+    """The checkpoints that must be kept when `step` is saved, as a heal may need them."""
+    if self.config.health.action != 'heal':
+      return []
+    return [*self.healthy(step)[-1:], *(s for s in self._saved() if s >= self._since(step))]
 
 
 def event(step: int, heals: int, level: str, kind: str, words: str) -> dict[str, Any]:
