@@ -49,9 +49,10 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
 
   value = f'fake {fake(history[-1]) * chance:.2g}'
   if not plays(table):
+    unlike = min(last_two(history, 'sample_distance'), default=0) > OFF
     if (steps := held(history, lambda t: fake(t) < TOLD_APART)) >= HOLD:
       return State(
-        'bad' if steps >= AHEAD_STEPS else 'watch',
+        'bad' if steps >= AHEAD_STEPS and unlike else 'watch',
         f'the discriminator is far ahead ({value} for {steps} steps): if samples stay blurred, try '
         'ten times --config.method.generator.match_d',
         'discriminator won',
