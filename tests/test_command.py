@@ -484,6 +484,19 @@ def test_fixed_points_of_the_toy_example_stand_beside_their_members(script):
   assert train.shape == held_out.shape == (64, 2) and abs(train - held_out).max() > 1
 
 
+def test_stacked_digits_and_their_modes(script):
+  table = script('tables.stacked_mnist')
+  grey = np.repeat(np.arange(10, dtype=np.uint8) * 20, 16).reshape(10, 4, 4, 1)
+  digits = types.SimpleNamespace(images=grey, labels=np.arange(10))
+  images, modes = table.stacked(digits, 50, seed=0)
+  assert images.shape == (50, 4, 4, 3) and len(set(modes)) > 40
+  judge = types.SimpleNamespace(logits=lambda x: np.eye(10)[x[:, 0, 0, 0] // 20])
+  np.testing.assert_array_equal(table.modes_of(judge, images), modes)
+  assert table.figures(np.arange(1000)) == dict(modes=1000, kl=0)
+  one = table.figures(np.full(9, 123))
+  assert one['modes'] == 1 and one['kl'] == pytest.approx(np.log(1000))
+
+
 def test_there_are_no_more_new_classes_than_mixtures(script):
   table = script('tables.bao_table_2')
   real = types.SimpleNamespace(images=[], labels=np.array([]))
