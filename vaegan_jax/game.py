@@ -26,7 +26,7 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
   A game that looks lost is no trouble yet while the samples are like the images.
   """
   found, pair = losses(history, table, config), last_two(history, 'sample_distance')
-  if found.level == 'bad' and pair and max(pair) < OFF:
+  if found.level == 'bad' and pair and pair[-1] < OFF:
     return found._replace(level='watch', words=f'{found.words}; samples are still like the images')
   return found
 
