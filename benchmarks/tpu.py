@@ -80,6 +80,11 @@ class Counts(NamedTuple):
   flops: float
 
 
+def as_on_tpu() -> Any:
+  """A context in which the package takes a TPU for its backend."""
+  return mock.patch.object(jax, 'default_backend', lambda: 'tpu')
+
+
 def compiled(method: str, cores: Sequence[Any], per_core: int) -> Any:
   """The step of a method on `per_core` images for each of these cores, compiled."""
   config = colour_config(method, 64)
@@ -87,7 +92,8 @@ def compiled(method: str, cores: Sequence[Any], per_core: int) -> Any:
   classes = 10 if config.data.condition == 'label' else 0
   table = settings.method(config.lock())
   transformations = build.optimizers(config, list(table), build.rates(config))
-  model, step = build.step_of(config, classes, table, (), transformations)
+  with as_on_tpu():
+    model, step = build.step_of(config, classes, table, (), transformations)
   examples = build.examples(config, classes)
   state = jax.eval_shape(
     lambda key: init_state(model, transformations, key, *examples, config.network.latent_size),
@@ -97,7 +103,7 @@ def compiled(method: str, cores: Sequence[Any], per_core: int) -> Any:
   batch = dict(x=jax.ShapeDtypeStruct((count, 64, 64, 3), np.uint8))
   batch |= dict(c=jax.ShapeDtypeStruct((count,), np.int32)) if classes else {}
   on_mesh = parallel.OverMesh(step, cores)
-  with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
+  with as_on_tpu():
     return on_mesh.step.lower(state, batch, jax.eval_shape(lambda: jax.random.key(0))).compile()
 
 

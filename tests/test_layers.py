@@ -39,6 +39,7 @@ MAY = {
   # One concept each.
   'methods': set(),
   'losses': set(),
+  'interleave': set(),
   'augment': set(),
   'optim': set(),
   'parallel': set(),
@@ -71,7 +72,8 @@ MAY = {
   'features.inception': {'features.batches', 'features.torch_file'},
   'networks.convolutions': set(),
   'networks.layers': {'networks.convolutions'},
-  'networks.larsen': {'networks.convolutions', 'networks.layers'},
+  'networks.blocks': {'networks.convolutions', 'networks.layers'},
+  'networks.larsen': {'networks.blocks', 'networks.convolutions', 'networks.layers'},
   'networks.bao': {'networks.convolutions', 'networks.layers'},
   'networks.mlp': {'networks.layers'},
   'networks.residual': {'networks.convolutions', 'networks.layers'},
@@ -92,10 +94,11 @@ MAY = {
   'data.pipeline': {'data.datasets'},
   'data.feeds': {'data.datasets', 'data.pipeline', 'data.records', 'data.sources'},
   # Algorithm 1, and its step.
-  'model': {'critic_aids', 'losses'},
+  'model': {'critic_aids', 'interleave', 'losses'},
   'routing': {'balance', 'cotangents', 'model'},
   'step': {
-    *('augment', 'balance', 'critic_aids', 'losses', 'model', 'routing', 'networks.layers'),
+    *('augment', 'balance', 'critic_aids', 'losses', 'model', 'routing'),
+    *('networks.blocks', 'networks.layers'),
   },
   'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
   # The page of a run.

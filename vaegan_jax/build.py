@@ -229,7 +229,7 @@ def step_of(
       optim.equilibrium_gate, equilibrium=config.gate.equilibrium, margin=config.gate.margin
     )
   step = train_step(
-    whole,
+    for_backend(whole),
     table,
     transformations,
     draws,
@@ -239,6 +239,18 @@ def step_of(
     balanced=balance_of(config),
   )
   return whole, step
+
+
+def for_backend(model: Model) -> Model:
+  """The model as the step runs it: with images in blocks on a TPU, if all its networks can.
+
+  The augmentation of what the discriminator sees needs pixels.
+  """
+  able = all(hasattr(network, 'packed') for network in model.networks.values())
+  if jax.default_backend() != 'tpu' or not able or model.critic_augment:
+    return model
+  networks = {name: network.clone(packed=True) for name, network in model.networks.items()}
+  return model._replace(networks=networks, packed=True)
 
 
 def balance_of(config: ConfigDict) -> Balance | None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaegan_jax import critic_aids, losses
+from vaegan_jax import critic_aids, interleave, losses
 from vaegan_jax.losses import softmax_cross_entropy
 
 MAKERS = ('encoder', 'generator')
@@ -80,6 +80,7 @@ class Model(NamedTuple):
   critic_augment: critic_aids.CriticAugment | None = None  # of the discriminator's images
   reconstruct_every: int = 1  # n: x_f shows every n-th image of a batch
   penalise_every: int = 1  # n: r1 and r2 see every n-th image
+  packed: bool = False  # images are in blocks of 2 x 2 pixels, see networks/blocks.py
   axis_name: str | None = None  # under pmap
 
   def reconstructed(self, a: Any) -> Any:
@@ -151,16 +152,11 @@ def passes(
   if name in model.frozen:
     return [network.apply(variables, *inputs, train=False) for inputs in groups], stats[name]
   if joint or len(groups) == 1:
-    # Interleave the groups, example by example: a batch sharded over devices stays in place.
-    inputs = [
-      None if same[0] is None else jnp.stack(same, 1).reshape(-1, *same[0].shape[1:])
-      for same in zip(*groups)
-    ]
+    inputs = [None if same[0] is None else interleave.merged(same) for same in zip(*groups)]
     outputs, state = network.apply(variables, *inputs, train=True, mutable=['batch_stats'])
-    outputs = [
-      jax.tree.map(lambda a, i=i: a[i :: len(groups)], outputs) for i in range(len(groups))
-    ]
-    return outputs, state.get('batch_stats', stats[name])
+    leaves, tree = jax.tree.flatten(outputs)
+    apart = zip(*(interleave.separated(a, len(groups)) for a in leaves))
+    return [tree.unflatten(own) for own in apart], state.get('batch_stats', stats[name])
   results = [
     network.apply(variables, *inputs, train=True, mutable=['batch_stats']) for inputs in groups
   ]

@@ -14,7 +14,7 @@ import optax
 from vaegan_jax import balance, critic_aids, losses
 from vaegan_jax.augment import DRAWS
 from vaegan_jax.model import CENTRES, MAKERS, Model, played
-from vaegan_jax.networks import layers
+from vaegan_jax.networks import blocks, layers
 from vaegan_jax.routing import Inputs, accumulated
 
 Terms = dict[str, jax.Array]  # {name: mean over the batch}
@@ -205,6 +205,7 @@ def train_step(
     own = optimizers(member) if callable(optimizers) else optimizers
     x, c = as_float(batch['x']), as_condition(batch.get('c'), draws.classes)
     x, noise = draw(draws, jax.random.fold_in(key, state.step), x, c, axis_name)
+    x = blocks.packed(x) if model.packed else x
     weights = acting = None
     if balanced:
       sizes = reconstruction_sizes(model, state, x, c)

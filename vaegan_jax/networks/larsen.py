@@ -5,6 +5,9 @@ image sizes have more or fewer layers of stride 2. Conditions enter as recalled 
 section 4.2 (LFW attributes): concatenated with z in the generator, and with the input of the top
 full layer in encoder and discriminator.
 
+With `packed`, for TPUs, images come and go in blocks of 2 x 2 pixels, [B, H / 2, W / 2, 4 C], and
+so do the maps next to them (see blocks.py).
+
 Arguments of every network: c [B, A] float32, the condition, or None; `train`, whether batch norm
 uses the batch's statistics and moves its running ones. Errors: ValueError for an unknown image size
 and for images of another shape.
@@ -17,7 +20,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from vaegan_jax.networks import convolutions, layers
+from vaegan_jax.networks import blocks, convolutions, layers
 
 STRIDED = {16: 2, 32: 3, 64: 3, 128: 4}  # layers of stride 2, by image size
 CONV, FULL = 1e-6, 1e-5  # epsilon of batch norm after convolutions and after full layers
@@ -29,6 +32,8 @@ Conv = functools.partial(
   kernel_init=layers.uniform_fan_in,
   conv_general_dilated=convolutions.conv_for_linen,
 )
+Down = functools.partial(Conv, strides=2)
+Up = functools.partial(layers.ConvTranspose, kernel_size=5)
 Dense = functools.partial(nn.Dense, kernel_init=layers.uniform_fan_in)
 
 
@@ -42,16 +47,17 @@ class Encoder(nn.Module):
   width: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
+  packed: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     strided = layers.by_size(STRIDED, self.image_size)
-    layers.check_images(x, self.image_size, self.channels)
+    blocks.check_images(self, x)
     h = x.astype(self.dtype)
     for i, channels in enumerate((64, 128, 256, 256)[:strided]):
-      h = Conv(
-        layers.scaled(channels, self.width),
-        strides=2,
+      down = blocks.Down if self.packed and i == 0 else Down
+      h = down(
+        features=layers.scaled(channels, self.width),
         use_bias=False,
         dtype=self.dtype,
         name=f'conv{i}',
@@ -73,6 +79,7 @@ class Generator(nn.Module):
   width: float = 1.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
+  packed: bool = False
 
   @nn.compact
   def __call__(self, z: jax.Array, c: jax.Array | None, train: bool) -> jax.Array:
@@ -83,11 +90,13 @@ class Generator(nn.Module):
     h = nn.relu(layers.batch_norm(self, train, FULL, name='norm_full')(h))
     h = h.reshape(-1, base, base, channels)
     for i, channels in enumerate((256, 256, 128, 32)[-strided:]):
-      h = layers.ConvTranspose(
-        layers.scaled(channels, self.width), 5, dtype=self.dtype, name=f'conv{i}'
-      )(h)
-      h = nn.relu(layers.batch_norm(self, train, CONV, name=f'norm{i}')(h))
-    return jnp.tanh(Conv(self.channels, dtype=self.dtype, name='image')(h).astype(jnp.float32))
+      block = self.packed and i == strided - 1
+      up, norm = (blocks.Up, blocks.batch_norm) if block else (Up, layers.batch_norm)
+      h = up(features=layers.scaled(channels, self.width), dtype=self.dtype, name=f'conv{i}')(h)
+      h = nn.relu(norm(self, train, CONV, name=f'norm{i}')(h))
+    image = blocks.Within if self.packed else Conv
+    h = image(features=self.channels, dtype=self.dtype, name='image')(h)
+    return jnp.tanh(h.astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -102,17 +111,19 @@ class Discriminator(nn.Module):
   conditional: bool = False  # whether it sees c
   dtype: Any = jnp.float32
   axis_name: str | None = None
+  packed: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, c: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
     strided = layers.by_size(STRIDED, self.image_size)
-    layers.check_images(x, self.image_size, self.channels)
+    blocks.check_images(self, x)
     h = x.astype(self.dtype)
-    h = nn.relu(Conv(layers.scaled(32, self.width), dtype=self.dtype, name='conv0')(h))
+    conv = blocks.Within if self.packed else Conv
+    h = nn.relu(conv(features=layers.scaled(32, self.width), dtype=self.dtype, name='conv0')(h))
     for i, channels in enumerate((128, 256, 256, 256)[:strided], 1):
-      h = features = Conv(
-        layers.scaled(channels, self.width),
-        strides=2,
+      down = blocks.Down if self.packed and i == 1 else Down
+      h = features = down(
+        features=layers.scaled(channels, self.width),
         use_bias=False,
         dtype=self.dtype,
         name=f'conv{i}',

@@ -1,0 +1,37 @@
+"""Batches of several groups as one, in an order that keeps a sharded batch in place."""
+
+from collections.abc import Sequence
+import math
+
+import jax
+import jax.numpy as jnp
+
+RUN = 64  # adjacent examples of a group at most, see run_length
+
+
+def merged(groups: Sequence[jax.Array]) -> jax.Array:
+  """[n B, ...] of n groups [B, ...]: a run of each in turn, so that every device keeps its own."""
+  length = run_length(len(groups[0]))
+  if length == 1:
+    return jnp.stack(groups, 1).reshape(-1, *groups[0].shape[1:])
+  runs = [a.reshape(-1, length, *a.shape[1:]) for a in groups]
+  return jnp.stack(runs, 1).reshape(-1, *groups[0].shape[1:])
+
+
+def separated(a: jax.Array, n: int) -> list[jax.Array]:
+  """The n groups [B, ...] of a `merged` array [n B, ...]."""
+  length = run_length(len(a) // n)
+  if length == 1:
+    return [a[i::n] for i in range(n)]
+  runs = a.reshape(-1, n, length, *a.shape[1:])
+  return [runs[:, i].reshape(-1, *a.shape[1:]) for i in range(n)]
+
+
+def run_length(examples: int) -> int:
+  """Adjacent examples of a group in a merged batch; it divides the examples of each device.
+
+  1 on a CPU. On a TPU, single examples would have to be copied out of tiles of several.
+  """
+  if jax.default_backend() == 'cpu':
+    return 1
+  return math.gcd(max(1, examples // jax.device_count()), examples, RUN)
