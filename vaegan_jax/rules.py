@@ -102,7 +102,7 @@ def alike(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> 
   raised = max(t.get('diversity_features', 0) for t in history) > RAISED
   near = max(t.get('sample_distance', OFF) for t in pair) < NEAR and pair[-1]['step'] >= BEGUN
   every, classes = max(t['diversity_features'] for t in pair), {t['diversity_class'] for t in pair}
-  if (raised or near) and every < COLLAPSED:
+  if every < (ALIKE_FEATURES if near else COLLAPSED if raised else 0):
     return State('bad', f'collapse: samples vary {every:.0%} as much as real ones')
   least = max(t['diversity_least'] for t in pair)
   if raised and len(classes) == 1 and least < ONE_COLLAPSED:

@@ -20,7 +20,7 @@ from vaegan_jax.rules import State
 
 NAME = 'events.jsonl'
 MOST = 3  # heals of a run
-SLOWER, WINNER = 0.5, 0.2  # factors of a heal: of all rates; besides, of a network that won
+SLOWER, WINNER = 0.5, 0.2  # factors of a heal: of all rates, or of a network that won
 FAST = 3.0  # factor on a rate
 LIGHTER = 0.1  # likewise of the KL's weight
 STRIDE = 0x9E3779B1  # between the seeds of a run before and after a heal; odd, so none comes twice
@@ -78,14 +78,15 @@ def remedy(state: State, factors: Mapping[str, float], done: Sequence[Event]) ->
   """The entries `rates` and `kl` of a heal: what becomes gentler, by what was found.
 
   Args:
-    factors: {network: factor on its rate} so far. One that is FAST is taken for one that won.
+    factors: {network: factor on its rate} so far. One that is FAST goes back to 1.
     done: the heals before. Samples that are alike after the KL was made lighter ask for more of it.
   """
   lightened = any(e['kl'] != 1 for e in done) and state.kind in ('alike', 'narrow')
   if state.kind == 'posterior collapsed' or lightened:
     return dict(rates={}, kl=LIGHTER)
-  fast = [n for n, factor in factors.items() if state.kind == f'{n} won' or factor >= FAST]
-  return dict(rates=dict(all=SLOWER) | dict.fromkeys(fast, WINNER), kl=1.0)
+  rates = {n: WINNER for n in factors if state.kind == f'{n} won'}
+  rates |= {n: 1 / factor for n, factor in factors.items() if factor >= FAST}
+  return dict(rates=rates or dict(all=SLOWER), kl=1.0)
 
 
 def healed(config: ConfigDict, done: Sequence[Event]) -> ConfigDict:
