@@ -11,7 +11,7 @@ import jax
 
 from vaegan_jax import checkpoint, data, health, settings
 from vaegan_jax.programs import Program
-from vaegan_jax.rules import State
+from vaegan_jax.rules import RAISED, State
 from vaegan_jax.runs import events
 from vaegan_jax.runs.probe import Probe
 from vaegan_jax.runs.workdir import Member
@@ -134,6 +134,9 @@ class Watch:
     """The event of a heal after `step`; if the one before did not help, it goes back further."""
     now = events.healed(self.config, self.done_heals)
     earlier = [s for s in self.healthy(step) if self._told() or s < self.done_heals[-1]['to']]
+    if state.kind == 'alike':  # samples that have never varied were collapsed before, too
+      seen = [t['step'] for t in self.rows[0] if t.get('diversity_features', 0) > RAISED]
+      earlier = [s for s in earlier if s >= min(seen, default=step)]
     heal = events.remedy(state, now.optimizer.factor, self.done_heals)
     heal = dict(to=max(earlier, default=0), **heal)
     words = events.in_words(heal, self.done + 1)
