@@ -33,8 +33,8 @@ def outputs_and_gradients(net, variables, x):
     weights = [jnp.cos(jnp.arange(a.size).reshape(a.shape)) for a in jax.tree.leaves(out)]
     return sum((w * a).sum() for w, a in zip(weights, jax.tree.leaves(out))), (out, moved)
 
-  grads, kept = jax.grad(weighted, (0, 1), has_aux=True)(variables['params'], x)
-  at_rest = net.apply(variables, packed(x) if net.packed else x, None, False)
+  grads, kept = jax.jit(jax.grad(weighted, (0, 1), has_aux=True))(variables['params'], x)
+  at_rest = jax.jit(lambda x: net.apply(variables, x, None, False))(packed(x) if net.packed else x)
   return *kept, *grads, at_rest if net.packed else jax.tree.map(packed, at_rest)
 
 
