@@ -197,13 +197,13 @@ def attempt(fault: str, own: campaign.Try, processes: int) -> str:
     return f'no sentence that says what to do: {[log[-300:] for log in logs]}'
   from vaegan_jax import checkpoint
 
-  saved = checkpoint.steps(workdir)[-1]
+  saved = max(checkpoint.steps(workdir), default=0)  # 0: it was killed before its first save ended
   if number == signal.SIGTERM and not re.search(rf'stopped at step {saved} and saved', logs[0]):
     return f'step {saved} is saved, and the log says {campaign.last_line(own.folder / "log0")}'
   again = campaign.command(workdir, steps=saved + campaign.EVERY)
   codes = ended(started(again, own.folder, processes // 2), campaign.LONGEST * 2)
   log = (own.folder / 'log0').read_text()
-  if set(codes) != {0} or f'resuming from step {saved} ' not in log:
+  if set(codes) != {0} or (f'resuming from step {saved} ' in log) != bool(saved):
     return f'with {processes // 2} processes it ended with {codes}: {log[-300:]}'
   return ''
 
@@ -220,7 +220,8 @@ def faults(count: int, seed: int, processes: int, chosen: Sequence[str]) -> int:
         wrong = attempt(fault, own, processes)
       times.append(own.figures.get('seconds', float('nan')))
       held += not wrong
-      print(f'{fault}, try {number}: {times[-1]:.1f} s, {own.moment}; {wrong or "resumed"}')
+      told = f'{times[-1]:.1f} s, {own.moment}; {wrong or "resumed"}'
+      print(f'{fault}, try {number}: {told}', flush=True)
     rows.append(f'| {fault} | {FAULTS[fault]} | {max(times):.1f} | {held} / {count} |')
   print('\n'.join(['| Fault | Exit code | Seconds | Held |', '|---|---|---|---|', *rows]))
   return int(any(f'| {count} / {count} |' not in row for row in rows))

@@ -101,10 +101,18 @@ def test_fields_of_a_host_exist():
   assert set(settings.OF_A_HOST) <= {path for path, _ in settings.fields(digits.get_config())}
 
 
-def test_abort_is_one_sentence_and_exit_code_3():
-  code = 'import os; from vaegan_jax import hosts; hosts.end_on_abort("what to do"); os.abort()'
+@pytest.mark.parametrize('threads', [1, 4])
+def test_abort_is_a_sentence_and_exit_code_3(threads):
+  code = f'''
+import ctypes, threading
+from vaegan_jax import hosts
+hosts.end_on_abort('what to do')
+for _ in range({threads}):
+  threading.Thread(target=ctypes.CDLL(None).abort).start()
+threading.Event().wait()
+'''
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
-  assert (done.returncode, done.stderr) == (3, 'error: what to do\n')
+  assert done.returncode == 3 and set(done.stderr.splitlines()) == {'error: what to do'}
 
 
 @pytest.mark.parametrize('on', ['processes', 'pod', 'spot', 'slurm', 'gke'])

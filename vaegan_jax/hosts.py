@@ -151,7 +151,7 @@ def end_on_abort(sentence: str, code: int = 3) -> int:
   """
   calls = [functools.partial(os.write, 2, f'error: {sentence}\n'.encode())] if sentence else []
   calls.append(functools.partial(os._exit, code))
-  one_by_one = functools.partial(all, map(operator.call, calls))
+  one_by_one = functools.partial(min, calls, key=operator.call)  # several threads may abort at once
   handler = ctypes.CFUNCTYPE(None)(one_by_one)  # the number of the signal is left where it is
   _keep.append(handler)
   return on_abort(handler)
