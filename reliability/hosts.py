@@ -194,7 +194,8 @@ def attempt(fault: str, own: campaign.Try, processes: int) -> str:
   if set(codes) != {FAULTS[fault]}:
     return f'exit codes {codes}: {[log[-300:] for log in logs]}'
   if number != signal.SIGTERM and not all(hosts.LOST in log for log in logs):
-    return f'no sentence that says what to do: {[log[-300:] for log in logs]}'
+    told = [re.findall('^(?:error|.*Error).*', log, re.M) or log[-300:] for log in logs]
+    return f'no sentence that says what to do: {told}'
   from vaegan_jax import checkpoint
 
   saved = max(checkpoint.steps(workdir), default=0)  # 0: it was killed before its first save ended

@@ -33,9 +33,10 @@ SAME_COMMAND = (
   'Every host must run the same command at the same time (on a TPU slice: --worker=all), each with '
   'its own --process_id where that is given'
 )
-# What XLA raises when a collective or the coordination service fails.
+# What XLA raises when a collective or the coordination service fails, and what Orbax makes of it.
 OF_XLA = re.compile(
-  r'(UNKNOWN|UNAVAILABLE|ABORTED|INTERNAL|FAILED_PRECONDITION|CANCELLED|DEADLINE)'
+  r'(UNKNOWN|UNAVAILABLE|ABORTED|INTERNAL|FAILED_PRECONDITION|CANCELLED|DEADLINE'
+  r'|Timeout waiting at barrier)'
 )
 
 _keep: list[Any] = []  # the handler of SIGABRT, which C calls
@@ -174,7 +175,7 @@ def lost(error: BaseException | None) -> bool:
   """Whether an error, or one that it came from, says that another process of the run is gone."""
   if not several() or error is None:
     return False
-  told = isinstance(error, (RuntimeError, ValueError)) and OF_XLA.match(str(error))
+  told = isinstance(error, (RuntimeError, ValueError, OSError)) and OF_XLA.match(str(error))
   return bool(told) or lost(error.__cause__)
 
 
