@@ -16,7 +16,7 @@ from vaegan_jax.programs import Program, by_member
 from vaegan_jax.runs.boards import Board
 from vaegan_jax.runs.pages import Pages
 from vaegan_jax.runs.pictures import draw, trained
-from vaegan_jax.runs.saver import Saver
+from vaegan_jax.runs.saver import Saver, quiet
 from vaegan_jax.runs.screen import Screen, terminal
 from vaegan_jax.runs.watch import STUCK, Watch
 from vaegan_jax.runs.workdir import POPULATION, Claim, Member
@@ -99,6 +99,7 @@ class Report:
       write_population(self.run, self.run.start, [{}] * len(members))
     if self.first:
       self.pages.write_started(self.started)
+    self.files.enter_context(quiet())
     self.logs = [self.files.enter_context(grows(m.workdir / 'metrics.jsonl')) for m in members]
     group = '' if self.run.alone else self.run.workdir.name
     boards = (Board(m.workdir, settings.to_dict(m.config), self.run.start, group) for m in members)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import errno
 import shutil
+import sys
 from typing import Any
 
 import jax
@@ -13,6 +14,25 @@ from vaegan_jax.failures import RunFailed
 from vaegan_jax.runs.watch import Watch
 from vaegan_jax.runs.workdir import Claim, Member
 from vaegan_jax.words import size_in_words
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Hides what TensorStore prints, one traceback per array, after a save of Orbax's has failed.
+
+  The save raises its own error.
+  """
+  before = sys.excepthook
+
+  def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
+      before(kind, error, trace)
+
+  sys.excepthook = hook
+  try:
+    yield
+  finally:
+    sys.excepthook = before
 
 
 class Saver:
