@@ -20,7 +20,7 @@ from vaegan_jax.words import size_in_words
 def quiet() -> Iterator[None]:
   """Hides what TensorStore prints, one traceback per array, after a save of Orbax's has failed.
 
-  The save raises its own error.
+  The save raises its own error. These come late: after an error, it goes on hiding them.
   """
   before = sys.excepthook
 
@@ -29,10 +29,8 @@ def quiet() -> Iterator[None]:
       before(kind, error, trace)
 
   sys.excepthook = hook
-  try:
-    yield
-  finally:
-    sys.excepthook = before
+  yield
+  sys.excepthook = before
 
 
 class Saver:
