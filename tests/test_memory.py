@@ -25,7 +25,7 @@ def tiny():
   return config
 
 
-@pytest.mark.parametrize('free,refused_at', [(1024, 'states'), (320_000, 'step'), (2**40, '')])
+@pytest.mark.parametrize('free,refused_at', [(1024, 'states'), (300_000, 'step'), (2**40, '')])
 def test_a_run_without_room_explains_itself(free, refused_at, tmp_path, monkeypatch):
   said = []
   monkeypatch.setattr(memory, 'free_bytes', lambda: free)
