@@ -13,7 +13,6 @@ Runs are kept in --workdir: the same command goes on where it was stopped. To tr
 minutes, with networks that are no good: --config.network.name=benchmarks.dense.
 """
 
-import json
 import pathlib
 import statistics
 from typing import Any
@@ -24,6 +23,7 @@ from ml_collections import config_flags
 from benchmarks import machine
 from vaegan_jax import command, health, settings
 from vaegan_jax.page.read import read
+from vaegan_jax.runs import events
 from vaegan_jax.runs.train import train, train_members
 
 CONFIG = config_flags.DEFINE_config_file('config', 'configs/digits.py:cvae_gan')
@@ -67,12 +67,6 @@ def folder(kind: str, seed: int) -> str:
   return f'{kind.replace(" ", "_")},seed_{seed}'
 
 
-def events(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The events of a run."""
-  path = workdir / 'events.jsonl'
-  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def watched(home: pathlib.Path) -> None:
   """Trains all runs as one population, and prints when each was flagged, and its signals."""
   members = {
@@ -83,7 +77,7 @@ def watched(home: pathlib.Path) -> None:
   train_members(members, home)
   head = f'{" | ".join(kinds())} |\n|---|{"---|" * len(kinds())}'
   print(f'| what is found | {head}')
-  told = {k: [events(home / folder(k, s)) for s in range(SEEDS.value)] for k in kinds()}
+  told = {k: [events.read(home / folder(k, s)) for s in range(SEEDS.value)] for k in kinds()}
   found = {(e['level'], e['kind']) for own in told.values() for run in own for e in run}
   for level, rule in sorted(f for f in found if f[0] != 'good'):
     cells = [first_steps(told[kind], level, rule) for kind in kinds()]
@@ -93,7 +87,7 @@ def watched(home: pathlib.Path) -> None:
     print(f'| {name} | {" | ".join(spread(home, kind, name) for kind in kinds())} |')
 
 
-def first_steps(runs: list[list[dict[str, Any]]], level: str, rule: str) -> str:
+def first_steps(runs: list[list[events.Event]], level: str, rule: str) -> str:
   """How many of the runs with these events a rule flagged, and the range of the first steps."""
   first = [[e['step'] for e in run if (e['level'], e['kind']) == (level, rule)][:1] for run in runs]
   steps = sorted(step for own in first for step in own)
@@ -116,7 +110,7 @@ def healed(home: pathlib.Path) -> None:
     for seed in range(SEEDS.value):
       workdir = home / 'healed' / folder(kind, seed)
       train(changed(changes, seed=seed, **{'health.action': 'heal'}), workdir)
-      done = [f'{e["step"]} to {e["to"]}' for e in events(workdir) if 'to' in e]
+      done = [f'{e["step"]} to {e["to"]}' for e in events.heals(events.read(workdir))]
       run = read(workdir, kind)
       state = health.state(run.history, run.config)
       print(f'| {kind}, seed {seed} | {", ".join(done) or "none"} | {state.level}: {state.words} |')

@@ -58,7 +58,7 @@ def methods_of_flags(methods: Methods, fast: Mapping[str, Settings]) -> Methods:
 
 def settings_of_flags(fast: Settings) -> dict[str, Any]:
   """Settings of all runs: those of --set, with --fast on top of the `fast` ones."""
-  settings = dict(fast) if FLAGS.fast else {}
+  settings = dict(fast) if fast and FLAGS.fast else {}
   for pair in FLAGS.set:
     path, equals, value = pair.partition('=')
     if not equals:

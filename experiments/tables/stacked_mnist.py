@@ -35,7 +35,7 @@ DIGITS = flags.DEFINE_enum(
 DATA_DIR = flags.DEFINE_string('data_dir', '', 'Of TFDS; empty: $TFDS_DATA_DIR.')
 STACKS = flags.DEFINE_integer('stacks', 30_000, 'Images to train on.', lower_bound=1000)
 SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds per method, counted from 0.', lower_bound=1)
-SET = flags.DEFINE_multi_string('set', [], 'A field of every config: --set=steps=500.')
+flags.DEFINE_multi_string('set', [], 'A field of every config: --set=steps=500.')
 N = flags.DEFINE_integer('n', 25_600, 'Samples to count.', lower_bound=1000)
 WORKDIR = flags.DEFINE_string('workdir', 'runs/stacked_mnist', 'Folder of the runs and the table.')
 SMALL = {'network.width': 0.25, 'batch_size': 32, 'ema_decay': 0.99}
@@ -84,10 +84,11 @@ def main() -> int:
 
 def config(name: str, seed: int, path: pathlib.Path, size: int) -> Any:
   """The config of a row: a folder of images without classes, not mirrored."""
-  own = dict(pair.partition('=')[::2] for pair in SET.value)
   data_of = {'data.path': str(path), 'data.image_size': size, 'data.flip': False}
   method = 'vae_gan' if name == 'vae_gan_gate' else name
-  return study.config_of('folder', method, seed, {**data_of, **METHODS[name], **own})
+  return study.config_of(
+    'folder', method, seed, {**data_of, **METHODS[name], **study.settings_of_flags({})}
+  )
 
 
 def stacked(digits: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

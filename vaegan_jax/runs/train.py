@@ -107,7 +107,7 @@ def train_members(
       check_same_folders(run, dataset)
       if start and init_from:
         say(f'--init_from is ignored: {workdir} has checkpoints of its own')
-      origin = None if start else fork.find(init_from, members, workdir, strict)
+      origin = None if start else origin or fork.find(init_from, members, workdir, strict)
       try:
         return attempt(run, dataset, origin)
       except Back as back:  # the run goes on as one that was killed here
