@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 import numpy as np
@@ -26,10 +26,12 @@ from benchmarks import machine
 from vaegan_jax import command
 
 CONFIG = command.define_config_flag()
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
-CPU_SECONDS = flags.DEFINE_float('cpu_seconds', 1200.0, 'Budget of processor time.', lower_bound=1)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the runs.')
+CPU_SECONDS = flags.DEFINE_float('cpu_seconds', 1200.0, 'Budget of processor time.', lower_bound=0)
 N = flags.DEFINE_integer('n', 2000, 'Samples, and at most as many real images.', lower_bound=10)
 REAL = flags.DEFINE_string('real', '', 'Folder or zip of real images; by default those held out.')
+TRUNCATION = flags.DEFINE_list('truncation', [], 'Of samples: 0.8,0.6; see Trained.truncated.')
+SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs, by their seeds from 0 on.', lower_bound=1)
 SEED = flags.DEFINE_integer('sample_seed', 1, 'Seed of the samples.', lower_bound=0)
 
 ENDLESS = 1_000_000  # steps
@@ -42,11 +44,12 @@ def used(pid: int) -> float:
   return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
-def train_for(seconds: float) -> float:
+def train_for(seconds: float, seed: int) -> float:
   """Trains in a process until it has used so many processor seconds; returns those used."""
   overrides = [a for a in command.config_first(sys.argv[1:]) if a.startswith('--config')]
-  script = [sys.executable, '-m', 'vaegan_jax.experiments.train', f'--workdir={WORKDIR.value}']
-  process = subprocess.Popen([*script, *overrides, f'--config.steps={ENDLESS}'])
+  overrides += [f'--config.seed={seed}', f'--config.steps={ENDLESS}']
+  script = [sys.executable, '-m', 'vaegan_jax.experiments.train']
+  process = subprocess.Popen([*script, f'--workdir={workdir(seed)}', *overrides])
   spent = 0.0
   while process.poll() is None:
     spent = used(process.pid)
@@ -59,8 +62,12 @@ def train_for(seconds: float) -> float:
   return spent
 
 
-def top1(network: Any, config: Any, real: Any, at: np.ndarray, model: Any) -> str:
-  """Top-1 of samples of each class in turn, and of the real images [at], in words."""
+def workdir(seed: int) -> str:
+  return f'{WORKDIR.value}/seed_{seed}'
+
+
+def probe_of(network: Any, config: Any) -> Any:
+  """A linear classifier of real training images, on a network's features."""
   from sklearn.linear_model import LogisticRegression
   from sklearn.pipeline import make_pipeline
   from sklearn.preprocessing import StandardScaler
@@ -70,35 +77,68 @@ def top1(network: Any, config: Any, real: Any, at: np.ndarray, model: Any) -> st
   seen = build.dataset(config)
   some = np.linspace(0, len(seen.images) - 1, min(PROBED, len(seen.images))).astype(int)
   probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
-  probe.fit(network.features(np.asarray(seen.images[some])), seen.labels[some])
-  labels = np.arange(N.value) % model.about['size']
-  fakes = network.features(model.sample(N.value, labels=labels, seed=SEED.value + 1))
-  found = np.mean(probe.predict(fakes) == labels)
-  own = probe.score(network.features(np.asarray(real.images[at])), real.labels[at])
-  return f'; top-1 {found:.3f}, of real images {own:.3f}'
+  return probe.fit(network.features(np.asarray(seen.images[some])), seen.labels[some])
 
 
-def main() -> int:
-  from vaegan_jax import build, metrics, sample, settings
-  from vaegan_jax.features import efficientnet
+class Real(NamedTuple):
+  """Features of real images, and of those with classes what tells the classes of samples."""
 
-  print(machine.line(), flush=True)
-  network = efficientnet.load()  # what is missing is said before training
-  spent = train_for(CPU_SECONDS.value)
-  model = sample.restore(WORKDIR.value)
+  features: np.ndarray  # [N, F]
+  about: str
+  probe: Any = None
+
+
+def real_images(network: Any, model: Any) -> Real:
+  from vaegan_jax import build, settings
+
   config = settings.from_dict(model.config)
   real = build.own_images(config, REAL.value) if REAL.value else build.held_out(config)
   at = np.linspace(0, len(real.images) - 1, min(N.value, len(real.images))).astype(int)
-  fakes = model.sample(N.value, seed=SEED.value)
-  distance = metrics.frechet_distance(
-    network.features(np.asarray(real.images[at])), network.features(fakes)
-  )
-  labelled = model.about['condition'] == 'label' and real.labels is not None
-  print(
-    f'{model.config["method_name"]}: {spent:.0f} processor seconds, {model.step} steps; Frechet '
-    f'distance {distance:.1f} of {len(fakes)} samples to {len(at)} images of {real.name}'
-    + (top1(network, config, real, at, model) if labelled else '')
-  )
+  features, about = network.features(np.asarray(real.images[at])), f'{len(at)} of {real.name}'
+  if model.about['condition'] != 'label' or real.labels is None:
+    return Real(features, about)
+  probe = probe_of(network, config)
+  own = probe.score(features, real.labels[at])
+  return Real(features, f'{about}, top-1 {own:.3f}', probe)
+
+
+def judged(network: Any, model: Any, real: Real) -> dict[str, float]:
+  """Frechet distance of a model's samples to real images; with classes, their top-1."""
+  from vaegan_jax import metrics
+
+  fakes = network.features(model.sample(N.value, seed=SEED.value))
+  found = {'Frechet distance': metrics.frechet_distance(real.features, fakes)}
+  if real.probe is not None:
+    labels = np.arange(N.value) % model.about['size']
+    fakes = network.features(model.sample(N.value, labels=labels, seed=SEED.value + 1))
+    found['top-1'] = float(np.mean(real.probe.predict(fakes) == labels))
+  return found
+
+
+def main() -> int:
+  from vaegan_jax import sample
+  from vaegan_jax.features import efficientnet
+
+  print(machine.line(), flush=True)
+  factors = [1.0, *map(float, TRUNCATION.value)]
+  network = efficientnet.load()  # what is missing is said before training
+  real, results = None, {factor: [] for factor in factors}
+  for seed in range(SEEDS.value):
+    spent = train_for(CPU_SECONDS.value, seed) if CPU_SECONDS.value else 0
+    model = sample.restore(workdir(seed))
+    if real is None:
+      real = real_images(network, model)
+      print(f'Real images: {real.about}', flush=True)
+    method = model.config['method_name']
+    print(f'{method}, seed {seed}: {spent:.0f} processor seconds, {model.step} steps', flush=True)
+    for factor, rows in results.items():
+      rows.append(judged(network, model if factor == 1 else model.truncated(factor), real))
+      said = (f'{name} {value:.3f}' for name, value in rows[-1].items())
+      print(f'  truncation {factor:g}: {", ".join(said)}', flush=True)
+  for factor, rows in results.items():
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    said = (f'{name} {np.mean(c):.3f} ± {np.std(c):.3f}' for name, c in columns.items())
+    print(f'{SEEDS.value} seeds, truncation {factor:g}: {", ".join(said)}')
   return 0
 
 

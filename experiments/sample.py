@@ -6,16 +6,18 @@
     python experiments/sample.py --workdir=runs/demo --out=x.png --mode=interpolate --labels=3
     python experiments/sample.py --workdir=runs/demo --out=x.gif --mode=video --labels=3
     python experiments/sample.py --workdir=runs/demo --out=x.png --mode=inpaint --mask=hole.png
+    python experiments/sample.py --workdir=runs/faces --out=x.png --truncation=0.6
     python experiments/sample.py --workdir=runs/demo --out=x.npy --n=1000000
     python experiments/sample.py --workdir=runs/demo --out=folder/ --n=10000
 
 Writes one PNG, or many samples as files. The names of classes stand over their columns; one label
 makes a square. Reconstructions appear below their originals. Each row of interpolations leads from
 one sample to another, or, with --images, from one encoded image to the next; a video shows them all
-at once, there and back. Inpainting fills the white part of the mask. An .npy file holds uint8 [n,
-H, W, C]; a conditional model also writes x_labels.npy [n] or x_attributes.npy [n, A]. A folder (an
-empty one, or a name that ends in /) gets one PNG per sample and a labels.csv, the format that
-training on a folder of images reads. Memory does not grow with n; unfinished files are named .part.
+at once, there and back. A truncation under 1 trades variety for fewer broken samples. Inpainting
+fills the white part of the mask. An .npy file holds uint8 [n, H, W, C]; a conditional model also
+writes x_labels.npy [n] or x_attributes.npy [n, A]. A folder (an empty one, or a name that ends in
+/) gets one PNG per sample and a labels.csv, the format that training on a folder of images reads.
+Memory does not grow with n; unfinished files are named .part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -56,6 +58,11 @@ STEPS = flags.DEFINE_integer(
 )
 COLUMNS = flags.DEFINE_integer('columns', None, 'Pictures per row of the grid.', lower_bound=1)
 SCALE = flags.DEFINE_integer('scale', None, 'Whole factor of enlargement.', lower_bound=1)
+TRUNCATION = flags.DEFINE_float(
+  'truncation',
+  1.0,
+  'Length of the latents of samples: under 1, fewer are broken, and they vary less.',
+)
 SEED = command.define_seed_flag('Seed of the noise.')
 BATCH = flags.DEFINE_integer(
   'batch', 64, 'Images per dispatch for .npy and folders, a multiple of 64.', lower_bound=64
@@ -79,6 +86,8 @@ def main() -> int:
     sheets.codec()
   command.keep_compiled_programs()
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
+  if TRUNCATION.value != 1:
+    model = model.truncated(TRUNCATION.value)
   if many:
     said = write_many(model, out)
   else:
@@ -105,6 +114,8 @@ def check_out(out: Any) -> bool:
       f'--images={IMAGES.value}: samples are drawn from noise: add --mode=reconstruct or '
       '--mode=interpolate, or leave it out'
     )
+  if TRUNCATION.value != 1 and (IMAGES.value or MODE.value in ('reconstruct', 'inpaint')):
+    raise ValueError(f'--truncation={TRUNCATION.value} is for samples: leave it out for images')
   if many and MODE.value != 'sample':
     raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a {named}')
   if (not many and out.suffix.lower() not in drawn) or not paths.takes_files(out.parent):

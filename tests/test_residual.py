@@ -97,6 +97,17 @@ def test_smoothed_takes_a_grid_of_two_pixels_away():
 
 
 @pytest.mark.slow
+def test_truncation_sets_the_length_of_latents(key):
+  z = jax.random.normal(key, (8, 5))
+  net = residual.Generator(image_size=16, channels=1, width=WIDTH)
+  whole, v = made(net, key, z, None)
+  v = moved(v, key)
+  short, _ = made(net.clone(truncation=0.1), key, z, None)
+  np.testing.assert_allclose(short(v, z, None), short(v, 3 * z, None), rtol=1e-4, atol=1e-5)
+  assert short(v, z, None).var(0).mean() < whole(v, z, None).var(0).mean() / 2
+
+
+@pytest.mark.slow
 def test_conditions_reach_every_network(key):
   x, z = jax.random.normal(key, (2, 16, 16, 1)), jax.random.normal(key, (2, 5))
   one, two = jnp.eye(K)[:2], jnp.eye(K)[1:]

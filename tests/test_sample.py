@@ -11,7 +11,18 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vaegan_jax import checkpoint, conditions, files, images, programs, restore, settings, sheets
+from vaegan_jax import (
+  checkpoint,
+  conditions,
+  dispatch,
+  export,
+  files,
+  images,
+  programs,
+  restore,
+  settings,
+  sheets,
+)
 from vaegan_jax.configs import digits
 
 pytestmark = pytest.mark.slow
@@ -99,9 +110,24 @@ def test_encode_decode_reconstruct_interpolate(conditional):
   np.testing.assert_array_equal(lines[:, -1], conditional.reconstruct(images[2:4], labels=[1, 2]))
 
 
+def test_a_truncated_model_draws_shorter_latents(conditional):
+  z = dispatch.latents(5, 4, seed=2)
+  half = conditional.truncated(0.5)
+  np.testing.assert_array_equal(
+    half.sample(5, labels=1, seed=2), conditional.decode(z / 2, labels=1)
+  )
+  images = conditional.sample(2)
+  for a, b in zip(half.encode(images, labels=1), conditional.encode(images, labels=1)):
+    np.testing.assert_array_equal(a, b)
+  with pytest.raises(ValueError, match='a truncated model: export the whole one'):
+    export.save(half, 'x.zip')
+
+
 @pytest.mark.parametrize(
   'call,words',
   [
+    (lambda m: m.truncated(0.0), 'truncation=0.0: use a number over 0, at most 1'),
+    (lambda m: m.truncated(float('nan')), 'truncation=nan'),
     (lambda m: m.sample(3, labels=10), 'no class 10'),
     (lambda m: m.sample(3, labels=-1), 'no class -1'),
     (lambda m: m.sample(3, labels='x'), "no class 'x'"),
@@ -315,6 +341,7 @@ def test_a_film_without_its_codec(monkeypatch):
     (['--mode=video', '--out=x.png'], 'x.png: name a .gif or .mp4 file'),
     (['--mode=inpaint', '--out=x.png'], '--mode=inpaint needs --mask'),
     (['--mask=x', '--out=x.png'], 'only --mode=inpaint takes a mask'),
+    (['--mode=reconstruct', '--out=x.png', '--truncation=0.5'], '--truncation=0.5 is for samples'),
     (['--mode=reconstruct', '--out=x.npy'], 'x.npy: --mode=reconstruct draws a .png'),
   ],
 )

@@ -64,7 +64,7 @@ def run(main: Callable[[], int], needs: Mapping[str, str] | None = None) -> NoRe
     if code == 1 or '--traceback' in sys.argv:
       traceback.print_exc()
     else:  # writers of others fail once more as the process ends, as on a full disk
-      threading.excepthook = sys.unraisablehook = sys.excepthook = lambda *_: None
+      threading.excepthook = sys.unraisablehook = lambda *_: None
     print(f'error: {told}', file=sys.stderr)
   hosts.leave(code)
   sys.exit(code)

@@ -46,10 +46,12 @@ def save(
     pictures: {name.png: bytes} that the card shows.
 
   Raises:
-    ValueError: weights that are not float32, or flatbuffers is not installed.
+    ValueError: weights that are not float32, a truncated model, or flatbuffers is not installed.
     OSError: the path cannot be written.
   """
   check_installed()
+  if isinstance(model.networks['generator'], functions.Truncated):
+    raise ValueError('a truncated model: export the whole one, and truncate what load returns')
   flat = {name: a for network in model.networks for name, a in named(model.weights, network)}
   for name, a in flat.items():
     if a.dtype != jnp.float32:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -40,6 +40,29 @@ def pure(name: str, network: Any, shape: tuple[int, ...], size: int) -> Callable
     return network.apply(variables, as_float(inputs), *rest, train=False)
 
   return fn
+
+
+class Truncated(NamedTuple):
+  """A generator whose latents are shortened: `factor` times as long.
+
+  A generator with a field `truncation` divides z by its length first, and gets the factor there.
+  """
+
+  network: Any
+  factor: float
+
+  def apply(self, variables: Variables, z: jax.Array, *rest: Any, **kwargs: Any) -> Any:
+    if hasattr(self.network, 'truncation'):
+      network = self.network.clone(truncation=self.factor)
+      return network.apply(variables, z, *rest, **kwargs)
+    return self.network.apply(variables, self.factor * z, *rest, **kwargs)
+
+
+def truncated(generator: Any, factor: float) -> Truncated:
+  """Raises ValueError for a factor that is not over 0 and at most 1."""
+  if not 0 < factor <= 1:
+    raise ValueError(f'truncation={factor}: use a number over 0, at most 1')
+  return Truncated(generator, factor)
 
 
 def critic(

@@ -153,7 +153,11 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-  """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c, through 4x4 pixels."""
+  """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c, through 4x4 pixels.
+
+  The length of z plays no part: z is divided by its root mean square. truncation is the length
+  that it then gets.
+  """
 
   image_size: int
   channels: int
@@ -161,12 +165,13 @@ class Generator(nn.Module):
   blocks: int = 1
   dtype: Any = jnp.float32
   axis_name: str | None = None
+  truncation: float = 1.0
 
   @nn.compact
   def __call__(self, z, c, train):
     count = lambda pixels: layers.scaled(CHANNELS[pixels], self.width)
     conv = functools.partial(Conv, dtype=self.dtype)
-    z = unit_rms(z.astype(self.dtype))
+    z = unit_rms(z.astype(self.dtype)) * self.truncation
     if c is not None:  # a quarter as many units as z: one class of ten would be lost beside it
       embed = Dense(
         max(1, z.shape[-1] // 4),

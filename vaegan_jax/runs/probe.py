@@ -100,7 +100,7 @@ def prior_gap(mean: jax.Array, logvar: jax.Array) -> jax.Array:
   """KL of N(m, s^2) from N(0, 1), mean over latents, where m and s^2 are the mean and the variance
   of z over posteriors `mean`, `logvar` [N, Z] together."""
   variance = mean.var(0) + jnp.exp(logvar).mean(0)
-  return (mean.mean(0) ** 2 + variance - 1 - jnp.log(variance)).mean() / 2
+  return losses.gaussian_kl_per_dim(mean.mean(0)[None], jnp.log(variance)[None]).mean()
 
 
 def sample_distance(real: jax.Array, fakes: jax.Array) -> jax.Array:
