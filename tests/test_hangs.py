@@ -37,6 +37,7 @@ def test_a_run_that_stands_still_shows_where_and_ends(there, here, waits_for):
   assert warning.startswith('warning: no step for 0') and f'waits for {waits_for}' in warning
   assert any('File "<string>"' in line for line in stacks)
   assert error.startswith('error: no step for ') and f'waited for {waits_for}' in error
+  assert error.endswith('resumes from the newest sound checkpoint, if there is one')
 
 
 @pytest.mark.parametrize('seconds', [0.0, 0.2])

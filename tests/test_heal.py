@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.test_train import digest
-from vaegan_jax import checkpoint, metrics, settings
+from vaegan_jax import checkpoint, data, metrics, programs, settings
 from vaegan_jax.configs import digits
 from vaegan_jax.page.read import live, read
 from vaegan_jax.rules import State
@@ -121,7 +121,7 @@ def test_a_heal_does_not_depend_on_kills(runs, warned, monkeypatch, moment):
   assert rows[:8] == lines(warned)[:8] and rows[8]['pixel'] != rows[5]['pixel']
   assert [t['step'] for t in read(workdir, '').history if not t['step'] % 2] == [*range(2, 25, 2)]
   health = checkpoint.manifest(workdir, 24)['health']
-  assert health['heals'] == told[1:2] and checkpoint.steps(workdir) == [18, 20, 22, 24]
+  assert health['heals'] == told[1:2] and checkpoint.steps(workdir) == [16, 18, 20, 22, 24]
   if moment != 'never':
     assert digest(workdir, 24) == digest(runs / 'never', 24)
     events_of = [(w / 'events.jsonl').read_bytes() for w in (workdir, runs / 'never')]
@@ -158,6 +158,17 @@ def kill(moment, monkeypatch):
     monkeypatch.setattr(checkpoint, 'set_aside', lambda w, s: end() if s else aside(w, s))
   else:
     monkeypatch.setattr(report.Report, 'after', later)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore:overflow encountered in cast')
+def test_a_run_that_ends_in_skipped_steps_fails(runs, monkeypatch):
+  """Also between two logs, and where heals are left."""
+  monkeypatch.setattr('vaegan_jax.build.check', lambda _: None)  # it refuses such a rate
+  own = {'health.action': 'heal', 'optimizer.learning_rate': 1e39, 'steps': 7}
+  own |= {'log_every_steps': 5, 'health.every_steps': 100, 'save_every_steps': 100}
+  with pytest.raises(FloatingPointError, match='step 7: .* not been finite for 7 steps'):
+    train(config(**own), runs / 'skipped', say=lambda _: None)
 
 
 def test_live_lines_are_those_of_the_last_course():
@@ -223,6 +234,29 @@ def test_the_distance_of_samples():
   for other in (y, y / 2 + 3):
     known = metrics.energy_distance(x.reshape(40, -1), other.reshape(40, -1)) / np.mean(apart)
     assert float(probe.sample_distance(x, other)) == pytest.approx(known, abs=1e-4)
+
+
+def test_signals_that_few_images_do_not_have():
+  """Of one image there is no spread; among equal ones there is no distance."""
+  x, one = np.ones((4, 4, 4, 1), np.float32), np.zeros(4, int)
+  apart = probe.sample_distance(x, x + 1)
+  found = probe.signals(dict(pixels=(x, x + 1), distance=apart, kl=np.float32(3)), one)
+  assert not np.isfinite(apart) and found == {'posterior_kl': 3.0}
+  signs = probe_of(1)
+  assert {*signs} == {'posterior_kl'} and np.isfinite(signs['posterior_kl'])
+  assert {'sample_distance', 'active_units', 'prior_gap'} <= {*probe_of(2)}
+
+
+def probe_of(count):
+  """The signals of a fresh VAE by so many images."""
+  own = config(**{'network.latent_size': 4})
+  side = own.data.image_size
+  images = np.random.default_rng(0).integers(0, 255, (count, side, side, 1)).astype(np.uint8)
+  about = dict(condition='none', size=0)
+  (program,) = programs.stages([own], 0)[-1].programs
+  state = programs.init(own, 0, program)(jax.random.key(0))
+  shown = data.Dataset('made up', images)
+  return probe.Probe(program.model, 4, about, shown)(state)
 
 
 def test_the_gap_of_the_latents_from_the_prior():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vaegan_jax import health, settings, trends
+from vaegan_jax import health, rules, settings, trends
 from vaegan_jax.configs import digits
 
 LOG2 = math.log(2)
@@ -165,13 +165,8 @@ TABLE = [
   ('vae_gan', {}, game(**WON, sample_distance=0.1), 'watch', 'samples are still like the images'),
   ('vae_gan', {}, game(**WON, sample_distance=0.6), 'bad', 'the discriminator has won'),
   ('cvae_gan', {}, matching(diversity=0.35), 'good', 'matching'),
-  (
-    'vae_gan',
-    {},
-    game(gradient_generator=lambda s: 5.0 if s < 500 else 0.0),
-    'bad',
-    'the generator gets no gradient',
-  ),
+  # A hinge whose margins are all met has no gradient for a moment.
+  ('vae_gan', {}, game(gradient_discriminator=lambda s: 5.0 * (s < 600)), 'good', 'balanced'),
   (
     'vae_gan',
     {},
@@ -194,6 +189,39 @@ def test_early_swings_are_not_judged():
   assert state[:2] == ('early', 'too early to judge: that takes 100 steps')
   assert health.state([], config('vae_gan')).level == 'early'
   assert health.state(history(steps=20, kl=math.nan), config('vae')).level == 'bad'
+
+
+def test_one_watch_that_saw_samples_near_the_images_is_enough():
+  rows = history(**game(**WON))
+  rows[-1]['sample_distance'] = 0.05
+  assert 'samples are still like the images' in health.state(rows, config('vae_gan')).words
+
+
+@pytest.mark.parametrize('steps', [900, 3000])
+def test_a_network_that_gets_no_gradient(steps):
+  """It is told after 500 steps, for as long as it lasts, whatever another network does."""
+  dead = dict(gradient_generator=lambda s: 5.0 if s < 400 else 0.04)
+  jump = dict(gradient_encoder=lambda s: 900.0 if s == steps else 5 + s % 3)
+  state = health.state(history(steps, **game(**dead, **jump)), config('vae_gan'))
+  told = 'the generator gets no gradient any more (0.04; it was 5)'
+  assert state == ('bad', told, 'gradients')
+  state = health.state(history(895, **game(**dead)), config('vae_gan'))
+  assert state.level == 'good', state
+  learnt = matching(gradient_classifier=dead['gradient_generator'])
+  assert health.state(history(steps, **learnt), config('cvae_gan')).level == 'good'
+  never = game(gradient_generator=0.0)
+  assert 'gets no gradient' in health.state(history(steps, **never), config('vae_gan')).words
+
+
+def test_what_is_remembered_for_ever():
+  """After KEPT logs, too, a run is known to have been near, and its samples to have varied."""
+  once = lambda far, near: lambda s: near if 300 <= s < 400 else far
+  rows = history(6000, **matching(sample_distance=once(0.6, 0.1), **diverse(once(0.2, 0.5))))
+  kept = []
+  for row in rows:
+    kept = rules.lately([*kept, row])
+  assert kept == rules.lately(rows) and kept[1:] == rows[-rules.KEPT :]
+  assert kept[0]['step'] == 300
 
 
 def test_each_phase_is_judged_by_its_own_table():

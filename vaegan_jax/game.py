@@ -25,8 +25,9 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
 
   A game that looks lost is no trouble yet while the samples are like the images.
   """
-  found, pair = losses(history, table, config), last_two(history, 'sample_distance')
-  if found.level == 'bad' and pair and pair[-1] < OFF:
+  found = losses(history, table, config)
+  distances = [t['sample_distance'] for t in history if 'sample_distance' in t]
+  if found.level == 'bad' and distances and distances[-1] < OFF:
     return found._replace(level='watch', words=f'{found.words}; samples are still like the images')
   return found
 

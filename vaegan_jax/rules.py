@@ -3,7 +3,9 @@
 A rule takes the history of a run, its method's table and its config; it gives a State or None.
 """
 
+import bisect
 from collections.abc import Mapping, Sequence
+import itertools
 import statistics
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ FAR_KL, FAR_PRIOR = 30.0, 0.5
 LOOSE_KL = 3.0  # likewise of the posteriors, where nothing holds them at the prior
 # Distance of samples from images, see runs/probe.py; that of early samples is 0.5 to 1.
 NEAR, OFF, BEGUN = 0.2, 0.4, 300  # the last one in steps
+KEPT = 1000  # logs that a state is judged by; see lately
 
 
 class State(NamedTuple):
@@ -68,6 +71,18 @@ def course(history: Sequence[Terms], table: Table) -> str:
   arrow = trend(history, names[0])
   does = {'↗': 'rises', '↘': 'falls', '→': 'holds its level'}.get(arrow, 'has just begun')
   return f'{names[0]} {does}'
+
+
+def lately(history: Sequence[Terms]) -> list[Terms]:
+  """The last KEPT logs, after the first ones that were past a threshold which arms a rule."""
+  armed = (
+    lambda t: t.get('diversity', 0) > ARMED,
+    lambda t: t.get('diversity_features', 0) > RAISED,
+    lambda t: t.get('sample_distance', OFF) <= NEAR,
+  )
+  first = (next((t for t in history[:-KEPT] if arms(t)), None) for arms in armed)
+  early = {t['step']: t for t in first if t}
+  return [*(early[step] for step in sorted(early)), *history[-KEPT:]]
 
 
 def narrow(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
@@ -189,25 +204,43 @@ def worse(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> 
 
 
 def gradients(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
-  """A network whose gradient vanished, or jumped at the last log."""
-  for network in table:
-    name = f'gradient_{network}'
-    values = [t[name] for t in history if name in t]
-    if len(values) < 3:
-      continue
-    usual = statistics.median(values)
-    quiet = held(history, lambda t, n=name, u=usual: t.get(n, u) < VANISHED * u)
-    if quiet >= VANISHED_STEPS or not values[-1]:
+  """A network whose gradient vanished, or else one whose gradient jumped at the last log."""
+  norms = {name: [t for t in history if f'gradient_{name}' in t] for name in table}
+  found = [rule(name, own) for rule in (vanished, spike) for name, own in norms.items()]
+  return next(filter(None, found), None)
+
+
+def vanished(network: str, history: Sequence[Terms]) -> State | None:
+  """All logs of VANISHED_STEPS or more, up to the last, are far below the median of those before.
+
+  Those before span HOLD steps at least. A classifier that has learnt all gets none, and is well.
+  """
+  if network == 'classifier':
+    return None
+  values, known = [t[f'gradient_{network}'] for t in history], []
+  most = list(itertools.accumulate(reversed(values), max))[::-1]  # from each log to the last
+  for terms, value, later in zip(history, values, most):
+    if history[-1]['step'] - terms['step'] < VANISHED_STEPS:
+      break
+    judged = len(known) >= 3 and terms['step'] - history[0]['step'] >= HOLD
+    if judged and later <= VANISHED * statistics.median(known):
+      usual = statistics.median(known)
       return State(
         'bad', f'the {network} gets no gradient any more ({values[-1]:.2g}; it was {usual:.2g})'
       )
-    before = values[:-1]
-    if len(before) >= SPIKE_LOGS:
-      limit = statistics.fmean(before) + SPIKE * statistics.pstdev(before)
-      if values[-1] > limit:
-        return State(
-          'watch',
-          f"a spike of the {network}'s gradient ({values[-1]:.3g}; usually {usual:.3g}): if more "
-          'come, set --config.optimizer.clip_norm',
-        )
+    bisect.insort(known, value)
   return None
+
+
+def spike(network: str, history: Sequence[Terms]) -> State | None:
+  """The last log is far above all before."""
+  *before, last = [t[f'gradient_{network}'] for t in history] or [0.0]
+  if len(before) < SPIKE_LOGS:
+    return None
+  if last <= statistics.fmean(before) + SPIKE * statistics.pstdev(before):
+    return None
+  return State(
+    'watch',
+    f"a spike of the {network}'s gradient ({last:.3g}; usually {statistics.median(before):.3g}): "
+    'if more come, set --config.optimizer.clip_norm',
+  )

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from vaegan_jax import checkpoint, files
 from vaegan_jax.page.read import json_lines
-from vaegan_jax.rules import State
+from vaegan_jax.rules import State, Table, weighed
 
 NAME = 'events.jsonl'
 MOST = 3  # heals of a run
@@ -71,7 +71,12 @@ def until(events: Sequence[Event], start: int) -> list[Event]:
   done = len(heals(events))
   if not start and not (done and heals(events)[-1]['to'] == 0):
     return []
-  return [e for e in events if e['heals'] < done or e['step'] <= start]
+  return [e for e in events if e.get('heals', 0) < done or e['step'] <= start]
+
+
+def curable(state: State, table: Table) -> bool:
+  """Whether a heal can help: not where the posterior is sick and nothing weighs the KL."""
+  return not state.kind.startswith('posterior') or 'kl' in weighed(table, 'encoder')
 
 
 def remedy(state: State, factors: Mapping[str, float], done: Sequence[Event]) -> dict[str, Any]:

@@ -62,6 +62,6 @@ class Watchdog:
         faulthandler.dump_traceback()
       if self.stepped and self.still >= 2 * limit:
         told = f'error: no step for {self.still:.0f} s while the run waited for {self.doing}'
-        more = 'The last checkpoint is sound, and the same command resumes from it'
+        more = 'The same command resumes from the newest sound checkpoint, if there is one'
         print(f'{told}. {more}', file=sys.stderr, flush=True)
         os._exit(3)

@@ -75,11 +75,14 @@ class Probe:
     found = {}
     if 'encoder' in self.model.networks:
       mean, logvar = apply('encoder', x, c)
-      found |= dict(kl=losses.gaussian_kl(mean, logvar).mean(), active=mean.var(0) > ACTIVE)
-      found |= dict(gap=prior_gap(mean, logvar))
+      found |= dict(kl=losses.gaussian_kl(mean, logvar).mean())
+      if len(x) > 1:
+        found |= dict(active=mean.var(0) > ACTIVE, gap=prior_gap(mean, logvar))
     if 'generator' in self.model.networks and self.condition != 'attributes':
       fakes = apply('generator', z, c)
-      found |= dict(pixels=(x, fakes), distance=sample_distance(x, fakes))
+      found |= dict(pixels=(x, fakes))
+      if len(x) > 1:
+        found |= dict(distance=sample_distance(x, fakes))
       if 'discriminator' in self.model.networks:
         found |= dict(features=tuple(apply('discriminator', a, c)[1] for a in (x, fakes)))
     return jax.tree.map(lambda a: a.astype(np.float32), found)
@@ -123,9 +126,10 @@ def signals(arrays: Mapping[str, Any], labels: np.ndarray) -> dict[str, float]:
   """The signals, see above, of what the program gives for N images with `labels` int [N]."""
   found = {}
   if 'kl' in arrays:
-    found |= dict(posterior_kl=float(arrays['kl']), active_units=float(np.mean(arrays['active'])))
-    found |= dict(prior_gap=float(arrays['gap']))
-  if 'distance' in arrays:
+    found |= dict(posterior_kl=float(arrays['kl']))
+  if 'active' in arrays:
+    found |= dict(active_units=float(np.mean(arrays['active'])), prior_gap=float(arrays['gap']))
+  if np.isfinite(arrays.get('distance', np.nan)):  # it is not where all real images are the same
     found |= dict(sample_distance=float(arrays['distance']))
   least: Sequence[tuple[float, int]] = ()
   for name in ('pixels', 'features'):

@@ -176,7 +176,7 @@ class Report:
       if self.watch.heals:
         self.saver.finish()  # so that the checkpoints to go back to are complete
       self.watch.note(step, every, skipped)
-      if not self.watch.heals or self.watch.regular(step):
+      if last or not self.watch.heals or self.watch.regular(step):
         self.check_progress(step, every, skipped, last)
     estimate = self.run.start + (1 + ESTIMATE_AFTER) * config.steps_per_dispatch
     if step == estimate and not log and self.first:

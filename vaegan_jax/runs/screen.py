@@ -14,12 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from vaegan_jax import health
-from vaegan_jax.rules import State, shown_terms
+from vaegan_jax.rules import State, lately, shown_terms
 from vaegan_jax.trends import Terms, trend
 from vaegan_jax.words import duration
 
 WINDOW, SHARE = 60, 0.1  # a mean speed is over so many seconds, or this share of the run so far
-KEPT = 1000  # logs that the state is judged by
 STILL_EVERY = 60  # seconds between lines that say that the step still compiles
 COLOURS = dict(early='dim', good='green', watch='yellow', bad='bold red')
 
@@ -103,8 +102,7 @@ class Screen:
   def log(self, step: int, every: Sequence[Mapping[str, float]]) -> None:
     """Takes the terms of each member after a step; without a display, says them in a line."""
     for (name, history), terms in zip(self.histories.items(), every):
-      history.append(dict(terms, step=step))
-      del history[:-KEPT]
+      history[:] = lately([*history, dict(terms, step=step)])
       self.states[name] = self.judged(name)
     if not self.live:
       self.say(f'step {step}/{self.config["steps"]}  {self.speed()}  {self.told(arrows=False)}')

@@ -11,13 +11,12 @@ import jax
 
 from vaegan_jax import checkpoint, data, health, settings
 from vaegan_jax.programs import Program
-from vaegan_jax.rules import RAISED, State
+from vaegan_jax.rules import RAISED, State, lately
 from vaegan_jax.runs import events
 from vaegan_jax.runs.probe import Probe
 from vaegan_jax.runs.workdir import Member
 from vaegan_jax.trends import Terms
 
-KEPT = 1000  # logs that the state is judged by
 HEALED = 'healed'  # kind of the event that tells it
 STUCK = 10  # steps in a row without finite gradients, after which a member stands still
 
@@ -46,7 +45,7 @@ class Watch:
     self.members, self.about, self.shown = members, about, shown
     self.config = members[0].config
     self.configs = [settings.to_dict(m.config) for m in members]
-    self.rows = [[t for t in own if self.regular(t['step'])][-KEPT:] for own in histories]
+    self.rows = [lately([t for t in own if self.regular(t['step'])]) for own in histories]
     self.events = [events.until(events.read(m.workdir), start) for m in members]
     self.probes: dict[tuple[str, ...], Probe] = {}
 
@@ -103,7 +102,7 @@ class Watch:
     if not self.on or not self.regular(step):
       return
     for i, terms in enumerate(every):
-      self.rows[i] = [*self.rows[i], dict(terms, step=step)][-KEPT:]
+      self.rows[i] = lately([*self.rows[i], dict(terms, step=step)])
       if self.judges(step, [skipped[i]]):
         self._judge(i, step, skipped[i])
 
@@ -114,6 +113,7 @@ class Watch:
       words = f'not finite: {skipped} steps in a row changed nothing'
       state = State('bad', words, 'not finite')
     heal = self.heals and state.level == 'bad'
+    heal = heal and events.curable(state, health.table_at(self.configs[i], step))
     before = ('good', '') if not own or 'to' in own[-1] else (own[-1]['level'], own[-1]['kind'])
     good, new = state.level == 'good', []
     if good and self._recovers(step):
@@ -133,12 +133,13 @@ class Watch:
   def _heal(self, step: int, state: State) -> dict[str, Any]:
     """The event of a heal after `step`; if the one before did not help, it goes back further."""
     now = events.healed(self.config, self.done_heals)
-    earlier = [s for s in self.healthy(step) if self._told() or s < self.done_heals[-1]['to']]
+    first = 0
     if state.kind == 'alike':  # samples that have never varied were collapsed before, too
       seen = [t['step'] for t in self.rows[0] if t.get('diversity_features', 0) > RAISED]
-      earlier = [s for s in earlier if s >= min(seen, default=step)]
+      first = min(seen, default=step)
+    healthy = self.healthy(range(first, self._end(step)), state.kind)
     heal = events.remedy(state, now.optimizer.factor, self.done_heals)
-    heal = dict(to=max(earlier, default=0), **heal)
+    heal = dict(to=max(healthy, default=0), **heal)
     words = events.in_words(heal, self.done + 1)
     return event(step, self.done, 'heal', state.kind, words) | heal
 
@@ -154,15 +155,24 @@ class Watch:
 
   def _told(self) -> bool:
     """Whether the last heal, if there was one, has helped."""
-    since = [e for e in self.events[0] if e['heals'] == self.done]
+    since = [e for e in self.events[0] if e.get('heals', 0) == self.done]
     return not self.done or any(e['kind'] == HEALED for e in since)
 
-  def healthy(self, step: int) -> list[int]:
-    """The checkpoints of a run alone that a heal after `step` may go back to.
+  def _end(self, step: int) -> int:
+    """Before which step a heal after `step` goes back: further, if the one before did not help."""
+    since = self._since(step)
+    return since if self._told() else min(since, self.done_heals[-1]['to'])
 
-    A run that is found sick was so for an interval of the watch, so later ones are none.
+  def healthy(self, span: range, sickness: str = '') -> list[int]:
+    """The checkpoints of a run alone, of steps in `span`, that a heal may go back to.
+
+    Those after which it was judged good; if there are none, those judged `watch` for another reason
+    than `sickness`, the kind of what was found, as that had not begun there.
     """
-    return [s for s in self._saved() if s < self._since(step) and self._good(s)]
+    states = {s: self._state(s) for s in self._saved() if s in span}
+    good = [s for s, state in states.items() if state.level == 'good']
+    watched = [s for s, state in states.items() if state.level == 'watch']
+    return good or [s for s in watched if states[s].kind != sickness]
 
   def _saved(self) -> list[int]:
     """The checkpoints that every run of this config has, unlike those of a stop or of a stage."""
@@ -170,19 +180,27 @@ class Watch:
     return [s for s in checkpoint.sound_steps(home) if s % every == 0]
 
   def _since(self, step: int) -> int:
-    """Where the last interval of the watch before `step` begins."""
+    """Where the last interval of the watch before `step` begins.
+
+    A run that is found sick was so for that interval, so later checkpoints are not healthy.
+    """
     return step - self.config.health.every_steps
 
-  def _good(self, step: int) -> bool:
-    """Whether a run alone did well after `step`."""
+  def _state(self, step: int) -> State:
+    """How a run alone did after `step`."""
     rows = [t for t in self.rows[0] if t['step'] <= step]
-    return health.state(rows, self.configs[0]).level == 'good'
+    return health.state(rows, self.configs[0])
 
   def kept(self, step: int) -> list[int]:
-    """The checkpoints that must be kept when `step` is saved, as a heal may need them."""
+    """The checkpoints that must be kept when `step` is saved, as a heal may need them.
+
+    Two that are healthy: one to go back to, and one in case that this does not help.
+    """
     if self.config.health.action != 'heal':
       return []
-    return [*self.healthy(step)[-1:], *(s for s in self._saved() if s >= self._since(step))]
+    since = self._since(step)
+    healthy = [*self.healthy(range(since))[-2:], *self.healthy(range(self._end(step)))[-1:]]
+    return sorted({*healthy, *(s for s in self._saved() if s >= since)})
 
 
 def event(step: int, heals: int, level: str, kind: str, words: str) -> dict[str, Any]:
