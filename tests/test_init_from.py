@@ -120,6 +120,33 @@ def test_a_fork_that_stopped_resumes_and_does_not_fork_again(source, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, state(whole, 4), state(cut, 4))
 
 
+def test_a_fork_that_heals_starts_from_the_same_weights(source, tmp_path, monkeypatch):
+  """Without the flag, and whatever the newest checkpoint is; not from others of the same step."""
+  fork, members = tmp_path / 'fork', {'': config_of('cvae_gan', **OTHER)}
+  path = source / 'checkpoints' / '2.json'
+  newer = source / 'checkpoints' / '4.json'
+  newer.rename(tmp_path / '4.json')
+  starts(members, monkeypatch, fork, init_from=source)
+  (tmp_path / '4.json').rename(newer)
+  heal = dict(step=9, heals=0, level='heal', kind='', event='', to=0, rates={}, kl=1.0)
+  (fork / 'events.jsonl').write_text(json.dumps(heal) + '\n')
+  told = f'starting from the weights of step 2 of {source}'
+  (got,), said = starts(members, monkeypatch, fork)
+  assert said == told and starts(members, monkeypatch, fork, init_from=source)[1] == told
+  there = state(source, 2)
+  assert all((got[p] == there[p]).all() for p in got if p.startswith(WEIGHTS))
+  written = json.loads(path.read_text())
+  seal(path, {**written, 'about': {**written['about'], 'size': 11}})
+  with pytest.raises(ValueError, match='but the checkpoint of this step is another one now.*'):
+    train.train_members(members, fork)
+  path.unlink()
+  with pytest.raises(ValueError, match='step 2 of .*source, but .*2.json cannot be read'):
+    train.train_members(members, fork)
+  (fork / 'events.jsonl').unlink()
+  assert starts(members, monkeypatch, fork)[1] == ''
+  assert json.loads((fork / 'origin.json').read_text()) == {}
+
+
 def test_a_folder_without_a_run_is_refused(trained, tmp_path):
   fork = tmp_path / 'fork'
   refused(tmp_path / 'nowhere', fork, 'nowhere has no checkpoint: .*--init_from')

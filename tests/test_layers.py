@@ -171,7 +171,10 @@ MAY = {
     *('page.read', 'runs.boards', 'runs.pages', 'runs.pictures', 'runs.saver', 'runs.screen'),
     *('runs.watch', 'runs.workdir'),
   },
-  'runs.fork': {'checkpoint', 'paths', 'programs', 'sample', 'settings', 'step', 'runs.workdir'},
+  'runs.fork': {
+    *('checkpoint', 'files', 'paths', 'programs', 'sample', 'settings', 'step'),
+    *('runs.events', 'runs.workdir'),
+  },
   'runs.memory': {'hosts', 'parallel', 'words'},
   'runs.train': {
     *('build', 'checkpoint', 'data', 'hosts', 'paths', 'programs', 'settings', 'step'),

@@ -1,17 +1,20 @@
 """A run that starts from the weights of another one, with other loss weights or learning rates."""
 
 from collections.abc import Sequence
+import json
 import os
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import checkpoint, paths, programs, settings
+from vaegan_jax import checkpoint, files, paths, programs, settings
+from vaegan_jax.runs import events
 from vaegan_jax.runs.workdir import Member, newest_sound
 from vaegan_jax.sample import saved_steps
 from vaegan_jax.step import TrainState
 
+NAME = 'origin.json'  # in the workdir of a fork: where its weights come from
 WEIGHTS = ('params', 'stats', 'ema')  # the fields of a TrainState that a fork takes over
 SHAPES = ('network.', 'data.image_size', 'data.channels', 'data.condition')  # fields, or prefixes
 
@@ -54,6 +57,59 @@ def find(
     raise ValueError(f'--init_from={run}: every checkpoint is damaged, such as {wrong}')
   check_config(init_from, checkpoint.manifest(run, step)['config'], members[0].config)
   return Origin(run, step, tuple(checkpoint.shapes(run, step)['params']))
+
+
+def at_start(
+  origin: Origin | None,
+  init_from: str | os.PathLike | None,
+  members: Sequence[Member],
+  workdir: Any,
+  strict: bool,
+) -> Origin | None:
+  """The origin of a run that begins at step 0, which it notes in its workdir.
+
+  After a heal it is the noted one, whatever is the newest checkpoint there now.
+
+  Args:
+    origin: what `find` gave for the other arguments before.
+  """
+  path = workdir / NAME
+  if events.heals(events.read(workdir)) and path.exists():
+    return noted(path, init_from)
+  origin, facts = origin or find(init_from, members, workdir, strict), {}
+  if origin:
+    facts = dict(workdir=str(origin.workdir), step=origin.step, sha256=seal(*origin[:2]))
+  if jax.process_index() == 0 and (facts or path.exists()):
+    files.write_json(path, facts)
+  return origin
+
+
+def noted(path: Any, init_from: str | os.PathLike | None) -> Origin | None:
+  """The origin that is noted in a file; None if the run is no fork.
+
+  init_from: where its folder is now, if it was moved.
+
+  Raises:
+    ValueError: the checkpoint is gone, damaged or another one.
+  """
+  facts = json.loads(path.read_text())
+  if not facts:
+    return None
+  run, step = paths.open_path(init_from or facts['workdir']).absolute(), facts['step']
+  wrong = checkpoint.damage(run, step)
+  if not wrong and seal(run, step) != facts['sha256']:
+    wrong = 'the checkpoint of this step is another one now'
+  if wrong:
+    raise ValueError(
+      f'{path.parent} goes back to the weights that it started from, of step {step} of {run}, but '
+      f'{wrong}. Restore them, name their folder by --init_from, or start in another --workdir'
+    )
+  return Origin(run, step, tuple(checkpoint.shapes(run, step)['params']))
+
+
+def seal(workdir: Any, step: int) -> str:
+  """What tells a checkpoint from any other of its step."""
+  return checkpoint.seal(checkpoint.manifest(workdir, step))
 
 
 def check_config(init_from: str | os.PathLike, then: dict, config: ConfigDict) -> None:

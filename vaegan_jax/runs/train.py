@@ -42,7 +42,7 @@ def train(
     strict: refuse a damaged checkpoint instead of resuming from the one before.
     from_step: resume from the checkpoint of this step; later ones are renamed, not deleted.
     init_from: the folder of another run. A new run starts from the weights of its newest intact
-      checkpoint; a run that resumes ignores it.
+      checkpoint; a run that resumes ignores it, and a heal takes the same weights again.
 
   Raises:
     ValueError, OSError: the config, the data or the workdir cannot be used; nothing was compiled or
@@ -107,7 +107,7 @@ def train_members(
       check_same_folders(run, dataset)
       if start and init_from:
         say(f'--init_from is ignored: {workdir} has checkpoints of its own')
-      origin = None if start else origin or fork.find(init_from, members, workdir, strict)
+      origin = None if start else fork.at_start(origin, init_from, members, workdir, strict)
       try:
         return attempt(run, dataset, origin)
       except Back as back:  # the run goes on as one that was killed here

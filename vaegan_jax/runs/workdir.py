@@ -3,6 +3,7 @@
     WORKDIR/config.json, metrics.jsonl, tensorboard/    the config and the curves
     WORKDIR/samples/, reconstructions/                  PNG grids, by step
     WORKDIR/report.html, started.json                   the page of the run; see pages.py
+    WORKDIR/origin.json                                 of a fork; see fork.py
     WORKDIR/checkpoints/                                see checkpoint.py
 
 A population has a folder WORKDIR/MEMBER like this for each member, and WORKDIR/population.json.
