@@ -95,7 +95,7 @@ def real_images(network: Any, model: Any) -> Real:
   real = build.own_images(config, REAL.value) if REAL.value else build.held_out(config)
   at = np.linspace(0, len(real.images) - 1, min(N.value, len(real.images))).astype(int)
   features, about = network.features(np.asarray(real.images[at])), f'{len(at)} of {real.name}'
-  if model.about['condition'] != 'label' or real.labels is None:
+  if model.about['condition'] != 'label' or real.class_names != model.about['names']:
     return Real(features, about)
   probe = probe_of(network, config)
   own = probe.score(features, real.labels[at])
@@ -121,6 +121,8 @@ def main() -> int:
 
   print(machine.line(), flush=True)
   factors = [1.0, *map(float, TRUNCATION.value)]
+  if not all(0 < factor <= 1 for factor in factors):
+    raise ValueError(f'--truncation={",".join(TRUNCATION.value)}: use numbers over 0, at most 1')
   network = efficientnet.load()  # what is missing is said before training
   real, results = None, {factor: [] for factor in factors}
   for seed in range(SEEDS.value):
@@ -135,7 +137,7 @@ def main() -> int:
       rows.append(judged(network, model if factor == 1 else model.truncated(factor), real))
       said = (f'{name} {value:.3f}' for name, value in rows[-1].items())
       print(f'  truncation {factor:g}: {", ".join(said)}', flush=True)
-  for factor, rows in results.items():
+  for factor, rows in results.items() if SEEDS.value > 1 else ():
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     said = (f'{name} {np.mean(c):.3f} ± {np.std(c):.3f}' for name, c in columns.items())
     print(f'{SEEDS.value} seeds, truncation {factor:g}: {", ".join(said)}')

@@ -131,8 +131,9 @@ def check_out(out: Any) -> bool:
   pictures = (N.value or len(LABELS.value or []) or 8) * per_row
   if not many and pictures > LARGEST_GRID:
     raise ValueError(
-      f'--out={OUT.value}: {pictures:,} pictures are more than the {LARGEST_GRID:,} that a .png '
-      'takes: ' + ('name an .npy file or a folder/' if MODE.value == 'sample' else 'ask for fewer')
+      f'--out={OUT.value}: {pictures:,} pictures are more than the {LARGEST_GRID:,} that '
+      f'a {named} takes: '
+      + ('name an .npy file or a folder/' if MODE.value == 'sample' else 'ask for fewer')
     )
   return many
 

@@ -56,6 +56,15 @@ def test_distances_of_curves_are_of_their_second_halves():
 
 
 @pytest.mark.slow
+def test_a_bad_truncation_is_told_before_training(tmp_path):
+  flags = ['--config=configs/digits.py', f'--workdir={tmp_path}/run', '--truncation=0.7,7']
+  line = [sys.executable, '-m', 'benchmarks.quality', *flags]
+  done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+  assert done.returncode == 2 and '--truncation=0.7,7: use numbers over 0' in done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
 def test_the_page_of_an_accelerator_in_small(tmp_path):
   """benchmarks/accelerator.sh runs all its parts, without TensorFlow."""
   for module in ('tensorflow', 'tensorflow_datasets'):

@@ -116,6 +116,8 @@ def test_a_truncated_model_draws_shorter_latents(conditional):
   np.testing.assert_array_equal(
     half.sample(5, labels=1, seed=2), conditional.decode(z / 2, labels=1)
   )
+  again = conditional.truncated(0.25).sample(5, labels=1)
+  np.testing.assert_array_equal(half.truncated(0.5).sample(5, labels=1), again)
   images = conditional.sample(2)
   for a, b in zip(half.encode(images, labels=1), conditional.encode(images, labels=1)):
     np.testing.assert_array_equal(a, b)

@@ -62,6 +62,8 @@ def truncated(generator: Any, factor: float) -> Truncated:
   """Raises ValueError for a factor that is not over 0 and at most 1."""
   if not 0 < factor <= 1:
     raise ValueError(f'truncation={factor}: use a number over 0, at most 1')
+  if isinstance(generator, Truncated):
+    return Truncated(generator.network, factor * generator.factor)
   return Truncated(generator, factor)
 
 

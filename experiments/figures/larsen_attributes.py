@@ -30,6 +30,9 @@ FACES = flags.DEFINE_integer('faces', 8, 'Number of rows.', lower_bound=1)
 SAMPLED = flags.DEFINE_bool(
   'sampled', False, 'Start from samples, not held-out faces: for a picture that may be shared.'
 )
+TRUNCATION = flags.DEFINE_float(
+  'truncation', 1.0, 'With --sampled: length of the latents; under 1, fewer samples are broken.'
+)
 N = flags.DEFINE_integer(
   'n', 10_000, "Training images behind the vectors (the authors' 10,000).", lower_bound=2
 )
@@ -40,6 +43,8 @@ def main() -> int:
   command.check_picture(OUT.value)
   if not math.isfinite(STRENGTH.value):
     raise ValueError(f'--strength={STRENGTH.value}: give a finite number')
+  if TRUNCATION.value != 1 and not SAMPLED.value:
+    raise ValueError(f'--truncation={TRUNCATION.value} is for samples: add --sampled')
   from vaegan_jax import build, dispatch, edit, images, sample
 
   command.keep_compiled_programs()
@@ -60,6 +65,8 @@ def main() -> int:
   vectors = edit.attribute_vectors(
     model, seen.images[: N.value], seen.attributes[: N.value][:, columns]
   )
+  if TRUNCATION.value != 1:
+    model = model.truncated(TRUNCATION.value)
   if SAMPLED.value:
     start, names = dispatch.latents(FACES.value, model.latent_size, seed=0), ['sample']
     first = [model.decode(start)]

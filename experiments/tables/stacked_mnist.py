@@ -11,7 +11,6 @@ Writes table.md, table.json and samples.png (one block of rows per method) to WO
 """
 
 from collections.abc import Mapping
-import pathlib
 from typing import Any
 import zipfile
 
@@ -40,10 +39,10 @@ N = flags.DEFINE_integer('n', 25_600, 'Samples to count.', lower_bound=1000)
 WORKDIR = flags.DEFINE_string('workdir', 'runs/stacked_mnist', 'Folder of the runs and the table.')
 SMALL = {'network.width': 0.25, 'batch_size': 32, 'ema_decay': 0.99}
 METHODS = {
-  'vae_gan_relativistic': {},
-  'vae_gan': SMALL,
-  'vae_gan_gate': {**SMALL, 'gate.on': True},
-  'gan': SMALL,
+  'vae_gan_relativistic': ('vae_gan_relativistic', {}),
+  'vae_gan': ('vae_gan', SMALL),
+  'vae_gan_gate': ('vae_gan', {**SMALL, 'gate.on': True}),
+  'gan': ('gan', SMALL),
 }
 CHOSEN = flags.DEFINE_list('methods', 'vae_gan_relativistic,vae_gan,vae_gan_gate,gan', 'Rows.')
 COLUMNS = (
@@ -63,11 +62,11 @@ def main() -> int:
   )
   judge = classifier.load_or_train(train.images, train.labels, num_classes=10)
   stacks, _ = stacked(train, STACKS.value, seed=0)
-  path = zipped(stacks, pathlib.Path(WORKDIR.value) / f'{DIGITS.value}_{STACKS.value}.zip')
+  path = zipped(stacks, paths.open_path(WORKDIR.value) / f'{DIGITS.value}_{STACKS.value}.zip')
   held_out, modes = stacked(test, N.value, seed=1)
-  named = (modes_of(judge, held_out) == modes).mean()
-  real = figures(modes_of(judge, held_out))
-  print(f'real stacks: {real["modes"]} modes, KL {real["kl"]:.3f}; {named:.2%} named rightly')
+  named = modes_of(judge, held_out)
+  real, right = figures(named), (named == modes).mean()
+  print(f'real stacks: {real["modes"]} modes, KL {real["kl"]:.3f}; {right:.2%} named rightly')
   results = {name: [] for name in CHOSEN.value}
   for seed in range(SEEDS.value):
     for name in results:
@@ -82,13 +81,11 @@ def main() -> int:
   return 0
 
 
-def config(name: str, seed: int, path: pathlib.Path, size: int) -> Any:
+def config(name: str, seed: int, path: Any, size: int) -> Any:
   """The config of a row: a folder of images without classes, not mirrored."""
   data_of = {'data.path': str(path), 'data.image_size': size, 'data.flip': False}
-  method = 'vae_gan' if name == 'vae_gan_gate' else name
-  return study.config_of(
-    'folder', method, seed, {**data_of, **METHODS[name], **study.settings_of_flags({})}
-  )
+  method, own = METHODS[name]
+  return study.config_of('folder', method, seed, {**data_of, **own, **study.settings_of_flags({})})
 
 
 def stacked(digits: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +100,7 @@ def mode(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> np.ndarray:
   return 100 * red + 10 * green + blue
 
 
-def zipped(images: np.ndarray, path: pathlib.Path) -> pathlib.Path:
+def zipped(images: np.ndarray, path: Any) -> Any:
   """A zip of PNGs of the images, written unless it is there already."""
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
