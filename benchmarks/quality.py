@@ -134,7 +134,7 @@ def main() -> int:
     method = model.config['method_name']
     print(f'{method}, seed {seed}: {spent:.0f} processor seconds, {model.step} steps', flush=True)
     for factor, rows in results.items():
-      rows.append(judged(network, model if factor == 1 else model.truncated(factor), real))
+      rows.append(judged(network, model.truncated(factor), real))
       said = (f'{name} {value:.3f}' for name, value in rows[-1].items())
       print(f'  truncation {factor:g}: {", ".join(said)}', flush=True)
   for factor, rows in results.items() if SEEDS.value > 1 else ():

@@ -85,9 +85,7 @@ def main() -> int:
   if is_mp4():
     sheets.codec()
   command.keep_compiled_programs()
-  model = sample.restore(WORKDIR.value, CHECKPOINT.value)
-  if TRUNCATION.value != 1:
-    model = model.truncated(TRUNCATION.value)
+  model = sample.restore(WORKDIR.value, CHECKPOINT.value).truncated(TRUNCATION.value)
   if many:
     said = write_many(model, out)
   else:

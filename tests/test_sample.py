@@ -118,6 +118,7 @@ def test_a_truncated_model_draws_shorter_latents(conditional):
   )
   again = conditional.truncated(0.25).sample(5, labels=1)
   np.testing.assert_array_equal(half.truncated(0.5).sample(5, labels=1), again)
+  assert conditional.truncated(1).networks == conditional.networks
   images = conditional.sample(2)
   for a, b in zip(half.encode(images, labels=1), conditional.encode(images, labels=1)):
     np.testing.assert_array_equal(a, b)

@@ -58,10 +58,15 @@ class Truncated(NamedTuple):
     return self.network.apply(variables, self.factor * z, *rest, **kwargs)
 
 
-def truncated(generator: Any, factor: float) -> Truncated:
-  """Raises ValueError for a factor that is not over 0 and at most 1."""
+def truncated(generator: Any, factor: float) -> Any:
+  """The generator with latents `factor` times as long; with 1, the generator itself.
+
+  Raises ValueError for a factor that is not over 0 and at most 1.
+  """
   if not 0 < factor <= 1:
     raise ValueError(f'truncation={factor}: use a number over 0, at most 1')
+  if factor == 1:
+    return generator
   if isinstance(generator, Truncated):
     return Truncated(generator.network, factor * generator.factor)
   return Truncated(generator, factor)

@@ -65,8 +65,7 @@ def main() -> int:
   vectors = edit.attribute_vectors(
     model, seen.images[: N.value], seen.attributes[: N.value][:, columns]
   )
-  if TRUNCATION.value != 1:
-    model = model.truncated(TRUNCATION.value)
+  model = model.truncated(TRUNCATION.value)
   if SAMPLED.value:
     start, names = dispatch.latents(FACES.value, model.latent_size, seed=0), ['sample']
     first = [model.decode(start)]
