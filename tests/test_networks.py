@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vaegan_jax import parallel
-from vaegan_jax.networks import bao, convolutions, larsen, layers, mlp
+from vaegan_jax.networks import bao, convolutions, larsen, layers, mlp, pools
 
 Z, K = 8, 3
 SIZES = (16, 32, 64, 128)
@@ -370,17 +370,36 @@ def test_xla_accepts_the_compiler_options_and_uses_its_own_convolutions(monkeypa
   assert 'ynn' not in program or jax.__version_info__ >= (0, 11)
 
 
-@pytest.mark.parametrize('strides', (1, 2))
-def test_pool_is_max_pool_and_so_is_its_gradient(strides):
-  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3)) - 3.0  # below the zeros of wrong padding
+@pytest.mark.parametrize('backend', ('cpu', 'tpu'))
+@pytest.mark.parametrize('strides, size', ((1, 6), (2, 6), (2, 5)))
+def test_pool_is_max_pool_and_so_is_its_gradient(strides, size, backend, monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  x = jax.random.normal(jax.random.key(0), (2, size, size, 3)) - 3.0  # below zeros, if they padded
   flax_pool = functools.partial(
     nn.max_pool, window_shape=(3, 3), strides=(strides,) * 2, padding='SAME'
   )
-  own = functools.partial(bao.pool, strides=strides)
+  own = functools.partial(pools.pool, strides=strides)
   np.testing.assert_array_equal(own(x), flax_pool(x))
   gradient = lambda f: jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(f(x)))))(x)
   grads = [gradient(f) for f in (own, flax_pool)]
   np.testing.assert_allclose(*grads, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize('strides', (1, 2))
+def test_on_a_tpu_ties_of_a_pool_share_its_gradient_and_no_gradient_costs_nothing(
+  strides, monkeypatch
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  own = functools.partial(pools.pool, strides=strides)
+  x = jnp.zeros((1, 4, 4, 2)).at[0, 1, 1:3].set(1.0)  # two maxima side by side
+  weights = jax.random.uniform(jax.random.key(0), own(x).shape)
+  gradient = jax.grad(lambda x: (weights * own(x)).sum())
+  np.testing.assert_allclose(gradient(x).sum((1, 2)), weights.sum((1, 2)), rtol=1e-6)
+  below = weights[0, 0, 1 // strides]  # of a window that holds both
+  only = jax.grad(lambda x: (own(x)[0, 0, 1 // strides] * below).sum())(x)
+  np.testing.assert_allclose(only[0, 1, 1:3], np.stack([below / 2] * 2), rtol=1e-6)
+  unused = jax.make_jaxpr(jax.grad(lambda x: (own(x), x.sum())[1]))(x)
+  assert 'select_n' not in str(unused) and 'select_n' in str(jax.make_jaxpr(gradient)(x))
 
 
 # The condition.

@@ -19,10 +19,10 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-from jax import lax
 import jax.numpy as jnp
 
 from vaegan_jax.networks import convolutions, layers
+from vaegan_jax.networks.pools import pool
 
 # GoogLeNet's inception modules (recalled from Szegedy et al. 2015, Table 1): channels of the 1x1,
 # the 3x3's reduction, the 3x3, the 5x5's reduction, the 5x5, and after the pool.
@@ -71,24 +71,6 @@ Conv = functools.partial(
 )
 Dense = functools.partial(nn.Dense, kernel_init=layers.dcgan_normal)
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
-
-
-def pool(x: jax.Array, strides: int = 2) -> jax.Array:
-  """[B, H / strides, W / strides, C]: 3x3 max pooling of x [B, H, W, C] with 'SAME' padding.
-
-  Equals nn.max_pool, whose gradient takes XLA 3 to 7 times as long on a CPU.
-  """
-  for axis in (1, 2):
-    size = x.shape[axis]
-    count = -(-size // strides)
-    missing = max(0, strides * (count - 1) + 3 - size)
-    widths = [(missing // 2, missing - missing // 2) if a == axis else (0, 0) for a in range(4)]
-    x = jnp.pad(x, widths, constant_values=-jnp.inf)
-    last = strides * (count - 1)
-    x = functools.reduce(
-      jnp.maximum, [lax.slice_in_dim(x, i, i + last + 1, strides, axis) for i in range(3)]
-    )
-  return x
 
 
 class ConvNorm(nn.Module):
