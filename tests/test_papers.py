@@ -74,6 +74,11 @@ def test_larsen_annealing():
     assert float(rate(t)) == pytest.approx(0.025 - (t / 250) ** 0.75 * (0.025 - 1e-5), rel=1e-5)
 
 
+def test_step_schedule_ends_with_a_fifth_at_the_end():
+  rate = optim.learning_rate('step', jnp.float32(1e-3), end=2e-4, steps=50)
+  np.testing.assert_allclose([rate(t) for t in (0, 39, 40, 49, 99)], [1e-3] * 2 + [2e-4] * 3)
+
+
 def test_rmsprop_has_eps_outside_the_root_and_starts_at_zero():
   transformation = optim.optimizer('rmsprop', 3e-4)
   params = {'kernel': jnp.ones(3)}

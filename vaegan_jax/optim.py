@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ('adam', 'rmsprop', 'sgd')
-SCHEDULES = ('constant', 'cosine', 'larsen')
+SCHEDULES = ('constant', 'step', 'cosine', 'larsen')
 GATED = ('real', 'fake_recon', 'fake_prior')  # the losses that equilibrium_gate reads
 
 
@@ -18,9 +18,9 @@ def learning_rate(
   """An optax schedule: step -> learning rate.
 
   Args:
-    schedule: `constant`; `cosine` from start to end; or `larsen`, the annealing of the authors'
-      code, start - (t / steps)^0.75 (start - end), which they update once every 250 steps and which
-      is continuous here.
+    schedule: `constant`; `step`: start, then end for the last fifth of the steps; `cosine` from
+      start to end; or `larsen`, the annealing of the authors' code, start - (t / steps)^0.75
+      (start - end), which they update once every 250 steps and which is continuous here.
     start: the first learning rate; a start of 0 stays 0. A traced start must not be 0.
     end: the learning rate after `steps`.
     steps: length of the schedule.
@@ -30,6 +30,9 @@ def learning_rate(
   """
   if schedule == 'constant' or (isinstance(start, (int, float)) and not start):
     return optax.schedules.constant_schedule(start)
+  if schedule == 'step':
+    constant = optax.schedules.constant_schedule
+    return optax.schedules.join_schedules([constant(start), constant(end)], [steps * 4 // 5])
   if schedule == 'cosine':
     return optax.schedules.cosine_decay_schedule(start, steps, alpha=end / start)
   if schedule == 'larsen':

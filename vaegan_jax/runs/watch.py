@@ -137,7 +137,9 @@ class Watch:
     if state.kind == 'alike':  # samples that have never varied were collapsed before, too
       seen = [t['step'] for t in self.rows[0] if t.get('diversity_features', 0) > RAISED]
       first = min(seen, default=step)
-    healthy = self.healthy(range(first, self._end(step)), state.kind)
+    span = range(first, self._end(step))
+    states = {s: self._state(s) for s in self._saved() if s in span}
+    healthy = healthy_steps(states, state.kind)
     heal = events.remedy(state, now.optimizer.factor, self.done_heals)
     heal = dict(to=max(healthy, default=0), **heal)
     words = events.in_words(heal, self.done + 1)
@@ -163,17 +165,6 @@ class Watch:
     since = self._since(step)
     return since if self._told() else min(since, self.done_heals[-1]['to'])
 
-  def healthy(self, span: range, sickness: str = '') -> list[int]:
-    """The checkpoints of a run alone, of steps in `span`, that a heal may go back to.
-
-    Those after which it was judged good; if there are none, those judged `watch` for another reason
-    than `sickness`, the kind of what was found, as that had not begun there.
-    """
-    states = {s: self._state(s) for s in self._saved() if s in span}
-    good = [s for s, state in states.items() if state.level == 'good']
-    watched = [s for s, state in states.items() if state.level == 'watch']
-    return good or [s for s in watched if states[s].kind != sickness]
-
   def _saved(self) -> list[int]:
     """The checkpoints that every run of this config has, unlike those of a stop or of a stage."""
     home, every = self.members[0].workdir, self.config.save_every_steps
@@ -198,9 +189,22 @@ class Watch:
     """
     if self.config.health.action != 'heal':
       return []
-    since = self._since(step)
-    healthy = [*self.healthy(range(since))[-2:], *self.healthy(range(self._end(step)))[-1:]]
-    return sorted({*healthy, *(s for s in self._saved() if s >= since)})
+    since, end, saved = self._since(step), self._end(step), self._saved()
+    states = {s: self._state(s) for s in saved if s < since}  # the end is never later
+    before = {s: state for s, state in states.items() if s < end}
+    healthy = {*healthy_steps(states)[-2:], *healthy_steps(before)[-1:]}
+    return sorted(healthy | {s for s in saved if s >= since})
+
+
+def healthy_steps(states: Mapping[int, State], sickness: str = '') -> list[int]:
+  """Of the {step: state} of checkpoints those that a heal may go back to.
+
+  Those after which the run was judged good; if there are none, those judged `watch` for another
+  reason than `sickness`, the kind of what was found, as that had not begun there.
+  """
+  good = [s for s, state in states.items() if state.level == 'good']
+  watched = [s for s, state in states.items() if state.level == 'watch']
+  return good or [s for s in watched if states[s].kind != sickness]
 
 
 def event(step: int, heals: int, level: str, kind: str, words: str) -> dict[str, Any]:
