@@ -1,7 +1,7 @@
 """Opens a page on which one turns a trained model by hand, in the browser of this machine.
 
     python experiments/explore.py --workdir=runs/demo
-    python experiments/explore.py --workdir=model.zip --port=8080
+    python experiments/explore.py --workdir=model.zip --port=8080 --truncation=0.7
 
 Choose a class or attributes, drag the latents along principal directions and attribute vectors,
 drop in a picture of your own, morph between two, paint a hole and let the model fill it; save the
@@ -20,6 +20,11 @@ WORKDIR = flags.DEFINE_string(
 )
 CHECKPOINT = flags.DEFINE_integer(
   'step', None, 'Checkpoint to use; the newest sound one by default.'
+)
+TRUNCATION = flags.DEFINE_float(
+  'truncation',
+  1.0,
+  'Length of the latents: under 1, fewer samples are broken, but own pictures come out worse.',
 )
 PORT = flags.DEFINE_integer(
   'port', 8008, 'Port on 127.0.0.1; 0 takes a free one.', lower_bound=0, upper_bound=65535
@@ -42,6 +47,7 @@ def main() -> int:
 
   command.keep_compiled_programs()
   model = export.load(WORKDIR.value) if zipped else sample.restore(WORKDIR.value, CHECKPOINT.value)
+  model = model.truncated(TRUNCATION.value)
   print(f'{model!r}: compiling its programs and looking for directions')
   explorer = views.Explorer(model, WORKDIR.value, SEEN.value)
   if explorer.missing:

@@ -168,6 +168,13 @@ def test_the_code_draws_what_one_saw(explorer, tmp_path, monkeypatch, name):
 
 
 @pytest.mark.slow
+def test_the_code_truncates_as_the_explorer_does(explorer):
+  short = views.Explorer(explorer.model.truncated(0.5), explorer.source)
+  assert f'step={explorer.model.step}).truncated(0.5)\n' in short.code(VIEWS['latent'])['code']
+  assert short.show(VIEWS['latent']) != explorer.show(VIEWS['latent'])
+
+
+@pytest.mark.slow
 def test_sliders_move_the_latent(explorer):
   moved = explorer.latent(LATENT).z[0]
   wanted = np.float32(LATENT['z']) + explorer.principal[0] - 2.5 * explorer.principal[2]

@@ -141,7 +141,8 @@ MAY = {
   },
   'explore.directions': {'build', 'conditions', 'dispatch', 'edit', 'sample', 'settings'},
   'explore.views': {
-    *('conditions', 'dispatch', 'edit', 'images', 'sample', 'explore.directions'),
+    *('conditions', 'dispatch', 'edit', 'functions', 'images', 'sample'),
+    'explore.directions',
   },
   'explore.server': {'explore.views'},
   'judges': {'build', 'features.classifier'},

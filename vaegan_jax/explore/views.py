@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from vaegan_jax import conditions, dispatch, edit, images
+from vaegan_jax import conditions, dispatch, edit, functions, images
 from vaegan_jax.explore import directions
 from vaegan_jax.sample import Trained
 
@@ -161,6 +161,8 @@ class Explorer:
     call = f'load({self.source!r})'
     if model.workdir:
       call = f'restore({self.source!r}, step={model.step})'
+    if isinstance(generator := model.networks['generator'], functions.Truncated):
+      call += f'.truncated({generator.factor})'
     if 'hole' in view:
       picture, hole, iterations, c = self.inpainting(view)
       body = INPAINT.format(
