@@ -60,19 +60,21 @@ def test_blocks_are_those_of_2_by_2_pixels():
 
 
 @pytest.mark.slow
-def test_a_step_in_blocks_is_the_step(monkeypatch):
-  """VAE/GAN's gradients, by plain gradient descent; a TPU also merges its batches in runs."""
-  config = base.get_config('vae_gan')
+@pytest.mark.parametrize('method, classes', (('vae_gan', 0), ('cvae_gan', 3)))
+def test_a_step_for_a_tpu_is_the_step(method, classes, monkeypatch):
+  """The gradients, by plain gradient descent: blocks, pools, and batches merged in runs."""
+  config = base.get_config(method)
   config.data.image_size, config.data.channels, config.network.width = SIZE, 3, 0.0625
   config.optimizer.name, config.data.augment = 'sgd', 'none'
   config = config.lock()
-  table = methods.METHODS['vae_gan']
+  table = methods.METHODS[method]
   optimizers = {n: optim.optimizer('sgd', 0.1) for n in table}
   batch = dict(x=jax.random.normal(jax.random.key(2), (8, SIZE, SIZE, 3)))
+  batch |= dict(c=jnp.arange(8) % classes) if classes else {}
 
   def after():
-    model, step = build.step_of(config, 0, table, (), optimizers)
-    example = build.examples(config, 0)
+    model, step = build.step_of(config, classes, table, (), optimizers)
+    example = build.examples(config, classes)
     state = init_state(model, optimizers, jax.random.key(0), *example, config.network.latent_size)
     return jax.jit(step)(state, batch, jax.random.key(0))
 

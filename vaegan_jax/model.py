@@ -152,10 +152,11 @@ def passes(
   if name in model.frozen:
     return [network.apply(variables, *inputs, train=False) for inputs in groups], stats[name]
   if joint or len(groups) == 1:
-    inputs = [None if same[0] is None else interleave.merged(same) for same in zip(*groups)]
+    run = 1 if name in MAKERS and not model.packed else interleave.RUN
+    inputs = [None if same[0] is None else interleave.merged(same, run) for same in zip(*groups)]
     outputs, state = network.apply(variables, *inputs, train=True, mutable=['batch_stats'])
     leaves, tree = jax.tree.flatten(outputs)
-    apart = zip(*(interleave.separated(a, len(groups)) for a in leaves))
+    apart = zip(*(interleave.separated(a, len(groups), run) for a in leaves))
     return [tree.unflatten(own) for own in apart], state.get('batch_stats', stats[name])
   results = [
     network.apply(variables, *inputs, train=True, mutable=['batch_stats']) for inputs in groups
