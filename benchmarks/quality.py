@@ -8,7 +8,8 @@ SIGTERM. It prints the steps done and the Frechet distance, on the features of E
 (pip install -e .[metrics]), of 2,000 samples against held-out images; and, of a run with classes,
 the share of samples in whose features a linear classifier of real training images finds the class
 that was asked for (top-1), beside that of the real images. --real=FOLDER takes other real images
-than those held out. A workdir that has a run resumes it for another budget.
+than those held out. A workdir that has a run resumes it for another budget. --steps=N trains to
+the end of a run of N steps instead, for schedules and for seeds at equal length.
 """
 
 import os
@@ -31,6 +32,7 @@ CPU_SECONDS = flags.DEFINE_float('cpu_seconds', 1200.0, 'Budget of processor tim
 N = flags.DEFINE_integer('n', 2000, 'Samples, and at most as many real images.', lower_bound=10)
 REAL = flags.DEFINE_string('real', '', 'Folder or zip of real images; by default those held out.')
 TRUNCATION = flags.DEFINE_list('truncation', [], 'Of samples: 0.8,0.6; see Trained.truncated.')
+STEPS = flags.DEFINE_integer('steps', 0, 'Trains so many instead of a budget.', lower_bound=0)
 SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs, by their seeds from 0 on.', lower_bound=1)
 SEED = flags.DEFINE_integer('sample_seed', 1, 'Seed of the samples.', lower_bound=0)
 
@@ -45,20 +47,20 @@ def used(pid: int) -> float:
 
 
 def train_for(seconds: float, seed: int) -> float:
-  """Trains in a process until it has used so many processor seconds; returns those used."""
+  """Trains in a process for so many processor seconds, or for --steps; returns those used."""
   overrides = [a for a in command.config_first(sys.argv[1:]) if a.startswith('--config')]
-  overrides += [f'--config.seed={seed}', f'--config.steps={ENDLESS}']
+  overrides += [f'--config.seed={seed}', f'--config.steps={STEPS.value or ENDLESS}']
   script = [sys.executable, '-m', 'vaegan_jax.experiments.train']
   process = subprocess.Popen([*script, f'--workdir={workdir(seed)}', *overrides])
   spent = 0.0
   while process.poll() is None:
     spent = used(process.pid)
-    if spent > seconds:
+    if spent > seconds and not STEPS.value:
       process.send_signal(signal.SIGTERM)
       process.wait()
     time.sleep(1)
-  if process.returncode != 128 + signal.SIGTERM:
-    raise ValueError(f'training ended with exit code {process.returncode} before its budget')
+  if process.returncode != (0 if STEPS.value else 128 + signal.SIGTERM):
+    raise ValueError(f'training ended with exit code {process.returncode} before its end')
   return spent
 
 
