@@ -76,6 +76,14 @@ TABLE = [
     'good',
     'balanced',
   ),
+  # A discriminator ten times too fast: blots, which are near to photographs in pixels.
+  (
+    'vae_gan_relativistic',
+    {'optimizer.factor.discriminator': 10.0},
+    dict(fake_prior=lambda s: 0.3 if s % 3 else 3.0, sample_distance=0.1),
+    'bad',
+    'out of bounds (fake 1.4 on average',
+  ),
   # Non-saturating: the generator learns although the fakes are known, if real ones are not.
   ('vae_gan_nonsaturating', {}, game(**WON), 'bad', 'has won'),
   ('vae_gan_nonsaturating', {}, game(**WON | dict(real=0.5)), 'watch', 'no sign yet'),
