@@ -65,14 +65,14 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
     return State(
       'good', f'matching features ({value}, which may be low): ' + course(history, table)
     )
-  recent = statistics.fmean(fake(terms) for terms in history[-RECENT:])
+  recent = [fake(terms) for terms in history[-RECENT:]]
   judged = len(history) >= RECENT and history[-1]['step'] - history[0]['step'] >= HOLD
-  fooled = held(history, lambda t: (fake(t) + real(t)) / 2 > FOOLED)
-  if judged and recent > WILD.get(config['adversarial'], math.inf) and fooled < HOLD:
+  swings = min(recent) < FOOLED  # where they do not, the generator has won
+  if judged and swings and statistics.fmean(recent) > WILD.get(config['adversarial'], math.inf):
     return State(
       'bad',
-      f'the losses of the game are out of bounds (fake {recent * chance:.2g} on average, chance '
-      f'{chance:.2g}): try {slower(config)} in another --workdir',
+      f'the losses of the game are out of bounds (fake {statistics.fmean(recent) * chance:.2g} on '
+      f'average, chance {chance:.2g}): try {slower(config)} in another --workdir',
       'out of bounds',
     )
   saturating = any(k.startswith('fake_') for k in weighed(table, 'generator'))
@@ -83,6 +83,7 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
       f'the discriminator has won: {value} for {won} steps; {remedy(config)}',
       'discriminator won',
     )
+  fooled = held(history, lambda t: (fake(t) + real(t)) / 2 > FOOLED)
   if fooled >= HOLD:
     return State(
       'bad',
