@@ -47,15 +47,20 @@ def goes_to(own, step):
 
 
 def test_a_heal_that_may_not_help_keeps_an_older_checkpoint(made):
-  """Also where only one is kept: two healthy ones, and while it is not told healed one below."""
+  """Also where only one is kept: two healthy ones, and while it is not told healed one below.
+
+  And one, 1000, from before the five logs that losses out of bounds are an average of.
+  """
   states = dict.fromkeys([1000, 1900, 2000, 2100, 2200, 2300], GOOD)
-  assert made(states).kept(2300) == [2000, 2100, 2200, 2300]
+  assert made(states).kept(2300) == [1000, 2000, 2100, 2200, 2300]
   back = dict(to=2000, step=2150, rates={}, kl=1.0)
   own = made(states, [back])
-  assert own.kept(2300) == [1900, 2000, 2100, 2200, 2300]
+  assert own.kept(2300) == [1000, 1900, 2000, 2100, 2200, 2300]
   own.events[0].append(watch.event(2200, 1, 'good', watch.HEALED, ''))
-  assert own.kept(2300) == [2000, 2100, 2200, 2300]
+  assert own.kept(2300) == [1000, 2000, 2100, 2200, 2300]
   assert goes_to(made(states | {2300: OFF}, [back]), 2300) == 1900
+  assert goes_to(made(states | {2300: OFF}), 2300) == 2100
+  assert goes_to(made(states | {2300: OFF._replace(kind='out of bounds')}), 2300) == 1900
 
 
 def test_a_run_that_was_never_good_does_not_start_anew(made):

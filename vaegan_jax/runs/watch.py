@@ -15,7 +15,7 @@ from vaegan_jax.rules import RAISED, State, lately
 from vaegan_jax.runs import events
 from vaegan_jax.runs.probe import Probe
 from vaegan_jax.runs.workdir import Member
-from vaegan_jax.trends import Terms
+from vaegan_jax.trends import RECENT, Terms
 
 HEALED = 'healed'  # kind of the event that tells it
 STUCK = 10  # steps in a row without finite gradients, after which a member stands still
@@ -137,7 +137,7 @@ class Watch:
     if state.kind == 'alike':  # samples that have never varied were collapsed before, too
       seen = [t['step'] for t in self.rows[0] if t.get('diversity_features', 0) > RAISED]
       first = min(seen, default=step)
-    span = range(first, self._end(step))
+    span = range(first, self._end(step, state.kind))
     states = {s: self._state(s) for s in self._saved() if s in span}
     healthy = healthy_steps(states, state.kind)
     heal = events.remedy(state, now.optimizer.factor, self.done_heals)
@@ -160,9 +160,9 @@ class Watch:
     since = [e for e in self.events[0] if e.get('heals', 0) == self.done]
     return not self.done or any(e['kind'] == HEALED for e in since)
 
-  def _end(self, step: int) -> int:
+  def _end(self, step: int, sickness: str = '') -> int:
     """Before which step a heal after `step` goes back: further, if the one before did not help."""
-    since = self._since(step)
+    since = self._since(step, sickness)
     return since if self._told() else min(since, self.done_heals[-1]['to'])
 
   def _saved(self) -> list[int]:
@@ -170,12 +170,16 @@ class Watch:
     home, every = self.members[0].workdir, self.config.save_every_steps
     return [s for s in checkpoint.sound_steps(home) if s % every == 0]
 
-  def _since(self, step: int) -> int:
+  def _since(self, step: int, sickness: str = '') -> int:
     """Where the last interval of the watch before `step` begins.
 
-    A run that is found sick was so for that interval, so later checkpoints are not healthy.
+    A run that is found sick was so for that interval, so later checkpoints are not healthy. Losses
+    out of bounds were so on average over RECENT logs.
     """
-    return step - self.config.health.every_steps
+    since = step - self.config.health.every_steps
+    if sickness != 'out of bounds':
+      return since
+    return min([since, *(t['step'] for t in self.rows[0][-RECENT:])])
 
   def _state(self, step: int) -> State:
     """How a run alone did after `step`."""
@@ -185,14 +189,16 @@ class Watch:
   def kept(self, step: int) -> list[int]:
     """The checkpoints that must be kept when `step` is saved, as a heal may need them.
 
-    Two that are healthy: one to go back to, and one in case that this does not help.
+    Two that are healthy: one to go back to, and one in case that this does not help. And one from
+    before the latest logs, in case that their average is out of bounds.
     """
     if self.config.health.action != 'heal':
       return []
-    since, end, saved = self._since(step), self._end(step), self._saved()
-    states = {s: self._state(s) for s in saved if s < since}  # the end is never later
-    before = {s: state for s, state in states.items() if s < end}
-    healthy = {*healthy_steps(states)[-2:], *healthy_steps(before)[-1:]}
+    since, saved = self._since(step), self._saved()
+    states = {s: self._state(s) for s in saved if s < since}
+    healthy = set(healthy_steps(states)[-2:])
+    for end in (self._end(step), self._end(step, 'out of bounds')):  # neither is later than `since`
+      healthy |= set(healthy_steps({s: state for s, state in states.items() if s < end})[-1:])
     return sorted(healthy | {s for s in saved if s >= since})
 
 
