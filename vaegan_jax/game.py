@@ -10,7 +10,17 @@ import math
 import statistics
 from typing import Any
 
-from vaegan_jax.rules import HOLD, OFF, State, Table, course, last_two, plays, weighed
+from vaegan_jax.rules import (
+  HOLD,
+  OFF,
+  OUT_OF_BOUNDS,
+  State,
+  Table,
+  course,
+  last_two,
+  plays,
+  weighed,
+)
 from vaegan_jax.trends import RECENT, Terms, held
 
 CHANCE = dict(bce=math.log(2), hinge=1.0, least_squares=0.125, relativistic=math.log(2))
@@ -30,7 +40,7 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
   """
   found = losses(history, table, config)
   distances = [t['sample_distance'] for t in history if 'sample_distance' in t]
-  lost = found.level == 'bad' and found.kind != 'out of bounds'
+  lost = found.level == 'bad' and found.kind != OUT_OF_BOUNDS
   if lost and distances and distances[-1] < OFF:
     return found._replace(level='watch', words=f'{found.words}; samples are still like the images')
   return found
@@ -67,13 +77,14 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
     )
   recent = [fake(terms) for terms in history[-RECENT:]]
   judged = len(history) >= RECENT and history[-1]['step'] - history[0]['step'] >= HOLD
+  mean = statistics.fmean(recent)
   swings = min(recent) < FOOLED  # where they do not, the generator has won
-  if judged and swings and statistics.fmean(recent) > WILD.get(config['adversarial'], math.inf):
+  if judged and swings and mean > WILD.get(config['adversarial'], math.inf):
     return State(
       'bad',
-      f'the losses of the game are out of bounds (fake {statistics.fmean(recent) * chance:.2g} on '
-      f'average, chance {chance:.2g}): try {slower(config)} in another --workdir',
-      'out of bounds',
+      f'the losses of the game are out of bounds (fake {mean * chance:.2g} on average, chance '
+      f'{chance:.2g}): try {slower(config)} in another --workdir',
+      OUT_OF_BOUNDS,
     )
   saturating = any(k.startswith('fake_') for k in weighed(table, 'generator'))
   won = held(history, lambda t: fake(t) < WON and (saturating or real(t) < LEADS))

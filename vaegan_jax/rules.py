@@ -13,6 +13,7 @@ from vaegan_jax.trends import Terms, held, means, trend
 
 Table = Mapping[str, Mapping[str, float]]  # {network: {loss: weight}}
 
+OUT_OF_BOUNDS = 'out of bounds'  # kind of the State of a game whose losses are so
 HOLD = 100  # steps for which a game must be one-sided; swings of some 20 steps are normal
 VANISHED, VANISHED_STEPS = 1e-2, 500  # a gradient's norm over its median, and for how long
 SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so many logs

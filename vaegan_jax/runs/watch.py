@@ -11,7 +11,7 @@ import jax
 
 from vaegan_jax import checkpoint, data, health, settings
 from vaegan_jax.programs import Program
-from vaegan_jax.rules import RAISED, State, lately
+from vaegan_jax.rules import OUT_OF_BOUNDS, RAISED, State, lately
 from vaegan_jax.runs import events
 from vaegan_jax.runs.probe import Probe
 from vaegan_jax.runs.workdir import Member
@@ -177,7 +177,7 @@ class Watch:
     out of bounds were so on average over RECENT logs.
     """
     since = step - self.config.health.every_steps
-    if sickness != 'out of bounds':
+    if sickness != OUT_OF_BOUNDS:
       return since
     return min([since, *(t['step'] for t in self.rows[0][-RECENT:])])
 
@@ -197,7 +197,7 @@ class Watch:
     since, saved = self._since(step), self._saved()
     states = {s: self._state(s) for s in saved if s < since}
     healthy = set(healthy_steps(states)[-2:])
-    for end in (self._end(step), self._end(step, 'out of bounds')):  # neither is later than `since`
+    for end in (self._end(step), self._end(step, OUT_OF_BOUNDS)):  # neither is later than `since`
       healthy |= set(healthy_steps({s: state for s, state in states.items() if s < end})[-1:])
     return sorted(healthy | {s for s in saved if s >= since})
 
