@@ -449,36 +449,52 @@ def test_a_loss_that_nothing_computes_is_an_error(monkeypatch):
     gradients(model, table, state, Inputs(*inputs(False)))
 
 
-@pytest.fixture(scope='module')
-def decaying():
-  """(step, state) of a tiny VAE whose weight decay is far too strong, with averages."""
-  table = methods.METHODS['vae']
-  model = tiny.model(table)
-  optimizers = {n: optim.optimizer('adam', 1e-3, weight_decay=1e38) for n in table}
-  return (
-    jax.jit(train_step(model, table, optimizers, tiny.draws(False))),
-    tiny.state(model, table, False, optimizers['generator']),
-  )
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize('where', [None, 'stats', 'ema'])
-def test_a_step_whose_new_state_is_not_finite_changes_nothing(decaying, where):
-  """The squares of these gradients overflow in Adam's moments; its parameters stay finite."""
-  step, state = decaying
-  if where:  # a running average that is infinite stays so, whatever the gradients
+@pytest.mark.parametrize('where', ['gradients', 'stats'])
+def test_a_step_with_numbers_that_are_not_finite_changes_nothing(where):
+  table = methods.METHODS['vae']
+  optimizers = {n: optim.optimizer('adam', 1e-3) for n in table}
+  model = tiny.model(table)
+  state = tiny.state(model, table, False, optimizers['generator'])
+  if where == 'gradients':  # all are finite, but the squares of some are not
+    table = {n: dict.fromkeys(row, 1e30) for n, row in table.items()}
+  else:  # a running average that is infinite stays so, whatever the gradients
     kernels = jax.tree.map(jnp.zeros_like, state.params)
-    bad = jax.tree.map(lambda a: a.at[0].set(jnp.inf), getattr(state, where))
-    state = state.replace(params=kernels, **{where: bad})
-  after, terms = step(state, tiny.batch(False), jax.random.key(0))
-  assert all(np.isfinite(v) for v in terms.values())
+    bad = jax.tree.map(lambda a: a.at[0].set(jnp.inf), state.stats)
+    state = state.replace(params=kernels, stats=bad)
+  step = jax.jit(train_step(model, table, optimizers, tiny.draws(False)))
+  after, _ = step(state, tiny.batch(False), jax.random.key(0))
   assert int(after.step) == 1 and int(after.skipped) == 1
   after = after.replace(step=state.step, skipped=state.skipped)
   jax.tree.map(np.testing.assert_array_equal, after, state)
 
 
+@pytest.mark.parametrize('size', [0.0, 1e-45, 1e-30, 1e-19, 1.0, 1e10, 1.8e19])
+@pytest.mark.parametrize(
+  'own',
+  [
+    dict(name='adam', b1=0.0, b2=0.0, eps=1e-30),
+    dict(name='adam', weight_decay=1.0),
+    dict(name='rmsprop', eps=1e-30),
+    dict(name='rmsprop', decay=0.0, clip_norm=1e9),
+    dict(name='sgd', weight_decay=1.0),
+  ],
+)
+def test_finite_gradients_make_finite_states(own, size):
+  """train_step relies on it: from a gradient of finite norm comes a finite state, at any rate."""
+  optimizer = optim.optimizer(rate=10.0, **own)  # the largest that a config may ask for
+  params = dict(kernel=jnp.array([-1e10, 0.0, 1e-40, 1.0]))
+  state = optimizer.init(params)
+  for sign in (1.0, 1.0, 0.0, -1.0):
+    gradient = dict(kernel=jnp.array([sign * size, 0.0, 0.0, 0.0]))
+    assert finite(optax.tree.norm(gradient))
+    updates, state = optimizer.update(gradient, state, params)
+    params = optax.apply_updates(params, updates)
+    assert finite((params, state))
+
+
 def test_a_step_is_the_optimizers_update_of_the_gradients_to_rounding():
-  """The check, which reads all new values, is in one program with them and may move their bits."""
+  """The check is in one program with the new values and may move their bits."""
   table, key = methods.METHODS['vae'], jax.random.key(0)
   model, draws = tiny.model(table), tiny.draws(False)
   optimizer = optim.optimizer('rmsprop', 1e-3)
@@ -504,7 +520,6 @@ def test_a_step_is_the_optimizers_update_of_the_gradients_to_rounding():
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_finite_sees_every_float(bad):
-  """Leaves of one shape share a reduction, in which no value hides another."""
   tree = dict(a=jnp.ones((2, 3)), b=-jnp.ones((2, 3)), c=jnp.float32(-1e30), empty=jnp.ones(0))
   tree |= dict(n=jnp.int32(7), d=jnp.full(4, 1e38))
   assert finite(tree)

@@ -1,7 +1,6 @@
 """One training step: it updates all networks of a method from one forward pass (see routing.py)."""
 
 from collections.abc import Callable, Iterable, Mapping
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -184,15 +183,16 @@ def train_step(
 
   All gradients are taken at the same parameters. The batch is dict(x=[B, H, W, C] uint8 or float in
   [-1, 1], c=[B] classes, [B, A] attributes, or absent); `key` is the run's, and the step folds its
-  number in. A step whose gradients or new state are not all finite changes nothing but the counters
-  `step` and `skipped`. Under pmap the model has an axis_name; gradients are averaged here
-  and nowhere else.
+  number in. A step whose gradients, statistics or averages are not all finite changes nothing but
+  the counters `step` and `skipped`. Under pmap the model has an axis_name; gradients are averaged
+  here and nowhere else.
 
   Args:
     method: {network: {loss: weight}}, see methods.py. A weight may be an array [N], one for each
       member of a population; `member`, int32 [], says whose step this is.
     optimizers: {network: optax transformation}, for each network with a row; or a function of
-      `member` that gives it.
+      `member` that gives it. From finite states and a gradient of finite norm they must make finite
+      ones, as those of optim.py do: nobody reads parameters and moments again to check.
     ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)).
     gate: a function of the terms to {network: bool[]}. A network that it holds back keeps its
       parameters and its optimizer's state to the bit.
@@ -240,7 +240,8 @@ def train_step(
       state.averages, terms, played(model.losses), model.lecam_decay, model.critic_augment, images
     )
     moved, terms = moved.replace(averages={**moved.averages, **aids}), {**terms, **told}
-    sound = jnp.isfinite(sum(norms.values())) & finite(moved)
+    # Not the parameters, their moments and averages: see `optimizers` above.
+    sound = finite((norms, stats, centres, moved.averages))
     moved = choose(sound, moved, state)
     return (
       moved.replace(step=state.step + 1, skipped=jnp.where(sound, 0, state.skipped + 1)),
@@ -251,18 +252,9 @@ def train_step(
 
 
 def finite(tree: Any) -> jax.Array:
-  """bool []: whether all floats of a tree are finite.
-
-  Leaves of one shape share a reduction. A parameter, its optimizer's state and its moving average
-  are then read in one pass, which computes their new values as it goes.
-  """
-  by_shape = {}
-  for a in jax.tree.leaves(tree):
-    if jnp.issubdtype(a.dtype, jnp.floating) and a.size:
-      by_shape.setdefault(a.shape, []).append(jnp.abs(a))
-  # A maximum is NaN if any of its values is.
-  largest = [functools.reduce(jnp.maximum, same).max() for same in by_shape.values()]
-  return jnp.isfinite(jnp.stack(largest)).all()
+  """bool []: whether all floats of a tree are finite."""
+  floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.floating)]
+  return jnp.stack([jnp.isfinite(a).all() for a in floats]).all()
 
 
 def choose(condition: jax.Array, new: Any, old: Any) -> Any:
