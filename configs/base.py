@@ -63,6 +63,7 @@ def get_config(argument: str) -> ConfigDict:
         latent_size=64,  # Z
         width=1.0,  # factor on the published numbers of channels and units
         encoder_units=2048,  # larsen: of the encoder's full layer; paper 2048, code 1024
+        detail_channels=32,  # residual: of the generator's last map, times width
         conditional_discriminator=False,  # whether the discriminator sees the condition
       ),
       normalise=dict(  # batch norm over all groups of images (joint) or each by itself (apart)

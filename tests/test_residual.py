@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vaegan_jax import build, settings
+from vaegan_jax.configs import digits
 from vaegan_jax.networks import layers, residual
 
 WIDTH, K = 0.05, 3
@@ -96,6 +98,23 @@ def test_smoothed_takes_a_grid_of_two_pixels_away():
   np.testing.assert_allclose(residual.smoothed(jnp.ones((1, 4, 4, 1))), 1.0)
 
 
+def test_a_generator_of_an_older_run_has_its_old_parameters(key):
+  """Their config has no network.detail_channels."""
+  now = digits.get_config('vae_gan_relativistic')
+  old = settings.to_dict(now)
+  del old['network']['detail_channels']
+  details = []
+  for config in (now, settings.from_dict(old)):
+    net = build.networks(config, ['generator'])['generator'].clone(width=WIDTH)
+    params = jax.eval_shape(lambda net=net: net.init(key, jnp.zeros((1, 5)), None, train=True))
+    kernels = {k: v['kernel'].shape for k, v in params['params'].items() if 'kernel' in v}
+    details.append((kernels.get('few'), kernels['detail']))
+  trunk = layers.scaled(residual.CHANNELS[now.data.image_size // 2], WIDTH)
+  few = layers.scaled(32, WIDTH)
+  assert details[0] == ((3, 3, trunk, few), (3, 3, few, now.data.channels))
+  assert details[1] == (None, (3, 3, trunk, 4 * now.data.channels))
+
+
 @pytest.mark.slow
 def test_truncation_sets_the_length_of_latents(key):
   z = jax.random.normal(key, (8, 5))
@@ -104,7 +123,7 @@ def test_truncation_sets_the_length_of_latents(key):
   v = moved(v, key)
   short, _ = made(net.clone(truncation=0.1), key, z, None)
   np.testing.assert_allclose(short(v, z, None), short(v, 3 * z, None), rtol=1e-4, atol=1e-5)
-  assert short(v, z, None).var(0).mean() < whole(v, z, None).var(0).mean() / 2
+  assert short(v, z, None).var(0).mean() < whole(v, z, None).var(0).mean() * 0.7
 
 
 @pytest.mark.slow

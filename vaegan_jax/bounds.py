@@ -74,6 +74,7 @@ BOUNDS: dict[str, OneOf | Range | networks.Name] = {
   'network.latent_size': Range(above=0, most=65536),
   'network.width': Range(least=0.01, most=64),
   'network.encoder_units': Range(above=0, most=1e6),
+  'network.detail_channels': Range(least=0, most=1e6),
   'normalise.makers': OneOf(('joint', 'apart')),
   'normalise.critics': OneOf(('joint', 'apart')),
   'adversarial': OneOf(tuple(ADVERSARIAL)),

@@ -131,6 +131,8 @@ def networks(config: ConfigDict, names: Iterable[str]) -> dict[str, Any]:
   extra = dict(encoder=dict(latent_size=n.latent_size), discriminator=dict(conditional=conditional))
   if n.name == 'larsen':
     extra['encoder']['units'] = n.encoder_units
+  if n.name == 'residual':
+    extra['generator'] = dict(detail_channels=n.get('detail_channels', 0))  # not in older runs
   home, made = module(n.name), {}
   for name in names:
     kind, arguments = name.capitalize(), {**shared, **extra.get(name, {})}

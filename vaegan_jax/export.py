@@ -149,7 +149,7 @@ def check_networks(config: Any, network: str) -> None:
 
   network: the module that the caller trusts, besides this library's.
   """
-  known = dict(settings.fields(config))
+  known = {**settings.ADDED, **dict(settings.fields(config))}
   if known['network.name'] not in (*NETWORKS, network):
     name = known['network.name']
     raise ValueError(
@@ -164,6 +164,7 @@ def check_networks(config: Any, network: str) -> None:
     'network.width',
     'network.latent_size',
     'network.encoder_units',
+    'network.detail_channels',
   ):
     if complaint := bounds.BOUNDS[path].complaint(known[path]):
       raise ValueError(f'config.{path}={known[path]}: {complaint}')

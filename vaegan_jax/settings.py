@@ -48,6 +48,7 @@ ADDED = {
   'hang_seconds': 600.0,
   'every.reconstruct': 1,
   'every.penalise': 1,
+  'network.detail_channels': 0,
   'data.augment': 'none',
   'data.pipeline': 'auto',
   'balance.mode': 'off',
