@@ -161,13 +161,12 @@ def kill(moment, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings('ignore:overflow encountered in cast')
 def test_a_run_that_ends_in_skipped_steps_fails(runs, monkeypatch):
   """Also between two logs, and where heals are left."""
   monkeypatch.setattr('vaegan_jax.build.check', lambda _: None)  # it refuses such a rate
-  own = {'health.action': 'heal', 'optimizer.learning_rate': 1e39, 'steps': 7}
+  own = {'health.action': 'heal', 'optimizer.learning_rate': 1e30, 'steps': 7}
   own |= {'log_every_steps': 5, 'health.every_steps': 100, 'save_every_steps': 100}
-  with pytest.raises(FloatingPointError, match='step 7: .* not been finite for 7 steps'):
+  with pytest.raises(FloatingPointError, match='step 7: .* not been finite for 6 steps'):
     train(config(**own), runs / 'skipped', say=lambda _: None)
 
 
