@@ -332,15 +332,14 @@ def test_what_aids_the_critic_is_saved_and_each_members_own(tmp_path):
   same_run(home / names[1], tmp_path / 'alone', 4)
 
 
-@pytest.mark.filterwarnings('ignore:overflow encountered in cast')
 def test_a_member_that_diverges_stands_still_and_the_others_go_on(tmp_path, monkeypatch):
   monkeypatch.setattr(train.build, 'check', lambda _: None)  # it refuses such a rate
-  configs, said = members_of('vae', {'optimizer.learning_rate': ['1e-3', '1e39']}, seeds='0'), []
-  with pytest.raises(FloatingPointError, match='learning_rate_1e39 stood still'):
+  configs, said = members_of('vae', {'optimizer.learning_rate': ['1e-3', '1e30']}, seeds='0'), []
+  with pytest.raises(FloatingPointError, match='learning_rate_1e30 stood still'):
     train.train_members(configs, tmp_path, say=said.append)
   ends = {name: state(tmp_path / name, 4) for name in configs}
   assert all(np.isfinite(a).all() for end in ends.values() for a in end.values())
-  assert [int(end["['skipped']"]) for end in ends.values()] == [0, 4]
+  assert [int(end["['skipped']"]) for end in ends.values()] == [0, 3]
 
 
 @pytest.mark.parametrize(
