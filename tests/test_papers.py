@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import arithmetic, least
-from vaegan_jax import methods, optim
+from vaegan_jax import build, methods, optim
+from vaegan_jax.configs import digits
 from vaegan_jax.model import SEES, can_train
 
 pytestmark = pytest.mark.slow
@@ -77,6 +78,24 @@ def test_larsen_annealing():
 def test_step_schedule_ends_with_a_fifth_at_the_end():
   rate = optim.learning_rate('step', jnp.float32(1e-3), end=2e-4, steps=50)
   np.testing.assert_allclose([rate(t) for t in (0, 39, 40, 49, 99)], [1e-3] * 2 + [2e-4] * 3)
+  low = optim.learning_rate('step', 1e-4, end=2e-4, steps=50)  # a rate that never rises
+  np.testing.assert_allclose([low(0), low(49)], [1e-4] * 2, rtol=1e-6)
+
+
+def test_the_last_rate_has_the_factors_of_the_networks():
+  config = digits.get_config('vae_gan')
+  with config.unlocked():
+    config.steps = 5
+    config.optimizer.update(schedule='step', end=1e-5, name='sgd', learning_rate=1e-3)
+    config.optimizer.factor.generator = 0.1
+  made = build.optimizers(config, ('encoder', 'generator'), build.rates(config))
+  for network, factor in dict(encoder=1.0, generator=0.1).items():
+    state = made[network].init(jnp.ones(()))
+    steps = []
+    for _ in range(config.steps):
+      update, state = made[network].update(jnp.ones(()), state, jnp.ones(()))
+      steps.append(-update)
+    np.testing.assert_allclose([steps[0], steps[-1]], np.array([1e-3, 1e-5]) * factor, rtol=1e-5)
 
 
 def test_rmsprop_has_eps_outside_the_root_and_starts_at_zero():

@@ -175,22 +175,24 @@ def model(config: ConfigDict, size: int, table: settings.Table, also: Iterable[s
   )
 
 
-def rates(config: ConfigDict) -> dict[str, float]:
-  """{network: learning rate} at the start."""
+def rates(config: ConfigDict) -> dict[str, dict[str, float]]:
+  """{'first': {network: learning rate}, 'last': {network: rate that the schedule ends with}}."""
+  o = config.optimizer
   return {
-    network: config.optimizer.learning_rate * factor
-    for network, factor in config.optimizer.factor.items()
+    when: {network: rate * factor for network, factor in o.factor.items()}
+    for when, rate in (('first', o.learning_rate), ('last', o.end))
   }
 
 
 def optimizers(
-  config: ConfigDict, names: Iterable[str], rates: Mapping[str, Any]
+  config: ConfigDict, names: Iterable[str], rates: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, optax.GradientTransformation]:
-  """{network: optax transformation} for the networks `names`."""
+  """{network: optax transformation} for the networks `names`, with the rates of `rates`."""
   o = config.optimizer
   made = {}
   for name in names:
-    rate = optim.learning_rate(o.schedule, rates[name], end=o.end, steps=config.steps)
+    first, last = rates['first'][name], rates['last'][name]
+    rate = optim.learning_rate(o.schedule, first, end=last, steps=config.steps)
     made[name] = optim.optimizer(
       o.name,
       rate,

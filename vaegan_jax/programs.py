@@ -109,7 +109,7 @@ def program_key(config: ConfigDict, index: int) -> tuple:
     fakes(names),
     frozenset({*ENCODER_LOSSES, *CENTRES, 'lecam', *optim.GATED} & set(names)),
     tuple((network, network in MAKERS and fakes(row)) for network, row in sorted(table.items())),
-    tuple(network for network, rate in build.rates(config).items() if rate),
+    tuple(network for network, rate in build.rates(config)['first'].items() if rate),
   )
 
 
@@ -126,7 +126,7 @@ def program(configs: Sequence[ConfigDict], places: list[int], size: int, index: 
   if len(own) == 1:
     transformations = build.optimizers(config, names, build.rates(config))
   else:
-    every = merge_tables([dict(rate=build.rates(c)) for c in own])['rate']
+    every = merge_tables([build.rates(c) for c in own])
 
     def transformations(member):
       return build.optimizers(config, names, of_member(every, member))
