@@ -178,10 +178,8 @@ def model(config: ConfigDict, size: int, table: settings.Table, also: Iterable[s
 def rates(config: ConfigDict) -> dict[str, dict[str, float]]:
   """{'first': {network: learning rate}, 'last': {network: rate that the schedule ends with}}."""
   o = config.optimizer
-  return {
-    when: {network: rate * factor for network, factor in o.factor.items()}
-    for when, rate in (('first', o.learning_rate), ('last', o.end))
-  }
+  factored = lambda rate: {network: rate * factor for network, factor in o.factor.items()}
+  return dict(first=factored(o.learning_rate), last=factored(o.end))
 
 
 def optimizers(
