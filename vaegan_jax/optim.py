@@ -32,8 +32,8 @@ def learning_rate(
   if schedule == 'constant' or (isinstance(start, (int, float)) and not start):
     return optax.schedules.constant_schedule(start)
   if schedule == 'step':
-    parts = map(optax.schedules.constant_schedule, (start, jnp.minimum(start, end)))
-    return optax.schedules.join_schedules(list(parts), [steps * 4 // 5])
+    constant, last = optax.schedules.constant_schedule, jnp.minimum(start, end)
+    return optax.schedules.join_schedules([constant(start), constant(last)], [steps * 4 // 5])
   if schedule == 'cosine':
     return optax.schedules.cosine_decay_schedule(start, steps, alpha=end / start)
   if schedule == 'larsen':
