@@ -56,6 +56,28 @@ def methods_of_flags(methods: Methods, fast: Mapping[str, Settings]) -> Methods:
   }
 
 
+CRITIC = dict(real=1.0, fake_prior=1.0, r1=1.0)  # of the relativistic methods
+WITHOUT_CRITIC = {'balance.mode': 'off', 'every.reconstruct': 1}  # nothing to weigh against
+WITHOUT_ENCODER = {
+  'balance.mode': 'off',
+  'method': dict(generator=dict(fool_prior=1.0), discriminator=CRITIC),
+}
+
+
+def recommended(rows: Methods, condition: str = 'label') -> Methods:
+  """`rows` with what the relativistic methods train with, small, under a condition."""
+  width, batch_size = base.SIZES['small']
+  parts = {
+    **base.RECOMMENDED,
+    'network.width': width,
+    'network.conditional_discriminator': True,
+    'batch_size': batch_size,
+    'data.condition': condition,
+    'prior_condition': 'same',
+  }
+  return {row: (method, {**parts, **own}) for row, (method, own) in rows.items()}
+
+
 def settings_of_flags(fast: Settings) -> dict[str, Any]:
   """Settings of all runs: those of --set, with --fast on top of the `fast` ones."""
   settings = dict(fast) if fast and FLAGS.fast else {}
@@ -81,7 +103,7 @@ def figures_of_flags(methods: Methods, settings: Settings) -> Results:
 
 
 def config_of(data: str, method: str, seed: int, settings: Settings) -> ConfigDict:
-  """The config DATA:METHOD with a seed and settings.
+  """The config DATA:METHOD with a seed and settings; one named `method` is a table of its own.
 
   If the settings have `steps` but not `first.steps`, a first phase gets half of the steps.
   """
@@ -91,7 +113,11 @@ def config_of(data: str, method: str, seed: int, settings: Settings) -> ConfigDi
       + closest(data, configs.NAMES)
     )
   config = importlib.import_module(f'vaegan_jax.configs.{data}').get_config(method)
-  config = with_settings(config, dict(settings, seed=seed))
+  settings = dict(settings, seed=seed)
+  if 'method' in settings:
+    with config.unlocked():
+      config.method = ConfigDict(settings.pop('method'))
+  config = with_settings(config, settings)
   if 'steps' in settings and 'first.steps' not in settings:
     config = base.halved_first_phase(config)
   return config
