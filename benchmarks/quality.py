@@ -24,7 +24,7 @@ from absl import flags
 import numpy as np
 
 from benchmarks import machine
-from vaegan_jax import command
+from vaegan_jax import command, paths
 
 CONFIG = command.define_config_flag()
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the runs.')
@@ -122,13 +122,18 @@ def main() -> int:
   from vaegan_jax.features import efficientnet
 
   print(machine.line(), flush=True)
-  factors = [1.0, *map(float, TRUNCATION.value)]
+  try:
+    factors = [1.0, *map(float, TRUNCATION.value)]
+  except ValueError:
+    factors = [0.0]
   if not all(0 < factor <= 1 for factor in factors):
     raise ValueError(f'--truncation={",".join(TRUNCATION.value)}: use numbers over 0, at most 1')
+  if REAL.value and not paths.open_path(REAL.value).exists():
+    raise ValueError(f'--real={REAL.value} does not exist: name a folder or a zip of images')
   network = efficientnet.load()  # what is missing is said before training
   real, results = None, {factor: [] for factor in factors}
   for seed in range(SEEDS.value):
-    spent = train_for(CPU_SECONDS.value, seed) if CPU_SECONDS.value else 0
+    spent = train_for(CPU_SECONDS.value, seed) if CPU_SECONDS.value or STEPS.value else 0
     model = sample.restore(workdir(seed))
     if real is None:
       real = real_images(network, model)

@@ -48,10 +48,18 @@ def define_flags(name: str, data: str) -> None:
   flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of the runs, the table and the pictures.')
 
 
-def methods_of_flags(methods: Methods, fast: Mapping[str, Settings]) -> Methods:
-  """`methods`; with --fast, on top of the `fast` settings {method: settings} of each."""
+def rows_of_flags(
+  methods: Methods,
+  fast: Settings | None = None,
+  fast_by_method: Mapping[str, Settings] | None = None,
+) -> Methods:
+  """`methods` with --fast and --set: --set overrides a row's own settings, these override --fast.
+
+  fast, fast_by_method: the settings of --fast, of all rows and {method: settings} of each.
+  """
+  given, fast, each = settings_of_flags(), fast or {}, fast_by_method or {}
   return {
-    row: (method, {**(fast.get(method, {}) if FLAGS.fast else {}), **own})
+    row: (method, {**({**fast, **each.get(method, {})} if FLAGS.fast else {}), **own, **given})
     for row, (method, own) in methods.items()
   }
 
@@ -66,6 +74,8 @@ WITHOUT_ENCODER = {
 
 def recommended(rows: Methods, condition: str = 'label') -> Methods:
   """`rows` with what the relativistic methods train with, small, under a condition."""
+  if FLAGS.fast:
+    raise ValueError('--recommended is small already: leave out --fast')
   width, batch_size = base.SIZES['small']
   parts = {
     **base.RECOMMENDED,
@@ -78,24 +88,26 @@ def recommended(rows: Methods, condition: str = 'label') -> Methods:
   return {row: (method, {**parts, **own}) for row, (method, own) in rows.items()}
 
 
-def settings_of_flags(fast: Settings) -> dict[str, Any]:
-  """Settings of all runs: those of --set, with --fast on top of the `fast` ones."""
-  settings = dict(fast) if fast and FLAGS.fast else {}
+def settings_of_flags() -> dict[str, Any]:
+  """The settings of --set."""
+  settings = {}
   for pair in FLAGS.set:
     path, equals, value = pair.partition('=')
     if not equals:
       raise ValueError(f'--set={pair}: write --set=field=value')
+    if path in ('seed', 'method'):
+      other = '--seeds' if path == 'seed' else 'one weight, such as method.generator.match_d=1'
+      raise ValueError(f'--set={pair}: the rows set the {path}; use {other}')
     settings[path] = value
   return settings
 
 
-def figures_of_flags(methods: Methods, settings: Settings) -> Results:
+def figures_of_flags(methods: Methods) -> Results:
   """`figures` for the data, seeds, workdir and judges that the flags name."""
   return figures(
     FLAGS.data,
     methods,
     range(FLAGS.seeds),
-    settings,
     FLAGS.workdir,
     n=FLAGS.n,
     judge_steps=FLAGS.judge_steps,
@@ -128,6 +140,11 @@ def trained(
 ) -> sample.Trained:
   """The trained model of a config, after training what is left of its run in `workdir`."""
   done = checkpoint.sound_steps(workdir)
+  if done and done[-1] > config.steps and config.steps not in done:
+    raise ValueError(
+      f'{workdir} is a run at step {done[-1]}, without a checkpoint of step {config.steps}: use '
+      f'--set=steps={done[-1]}, or another --workdir'
+    )
   if not done or done[-1] < config.steps:
     code = train(config, str(workdir), say=say)
     if code:
@@ -140,7 +157,6 @@ def figures(
   data: str,
   methods: Methods,
   seeds: Iterable[int],
-  settings: Settings,
   workdir: PathLike,
   *,
   n: int = 1000,
@@ -153,22 +169,29 @@ def figures(
     data: name of a config file.
     methods: rows of the study.
     seeds: seeds of every row.
-    settings: settings of all runs; those of a row override them.
     workdir: gets each run in NAME/seed_S, with its figures.json.
     n: images to generate and compare.
     judge_steps: training steps per judge.
     say: prints progress.
+
+  Raises:
+    ValueError: a row's config cannot be trained, which is said before the first row is.
   """
+  for name, (method, own) in methods.items():
+    try:
+      build.check(config_of(data, method, 0, own))
+    except ValueError as e:
+      raise ValueError(f'row {name}: {e}') from e
   results, judges = {name: [] for name in methods}, None
   for seed in seeds:
     for name, (method, own) in methods.items():
-      config = config_of(data, method, seed, {**settings, **own})
+      config = config_of(data, method, seed, own)
       home = paths.open_path(workdir) / name / f'seed_{seed}'
       say(f'{name}, seed {seed}: {home}')
       model = trained(config, home, say)
       path = home / 'figures.json'
       asked = dict(step=model.step, n=n, judge_steps=judge_steps)
-      if path.exists() and (known := json.loads(path.read_text())).get('asked') == asked:
+      if (known := judged(path)).get('asked') == asked:
         results[name].append(known)
         continue
       judges = judges or judges_for(config, steps=judge_steps)
@@ -177,6 +200,14 @@ def figures(
       results[name].append(dict(evaluate.evaluate(model, judges, real, seen, n=n), asked=asked))
       files.write_json(path, results[name][-1])
   return results
+
+
+def judged(path: Any) -> dict[str, Any]:
+  """What a figures.json holds; {} if there is none yet."""
+  try:
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+  except (ValueError, TypeError) as e:
+    raise ValueError(f'{path} is damaged: delete it, and the run is judged again') from e
 
 
 def mean_and_spread(

@@ -181,10 +181,8 @@ def test_a_study_resumes_where_it_stopped(tmp_path):
   said = []
 
   def call():
-    plain = dict(plain=('cvae', {}))
-    return study.figures(
-      'digits', plain, [0], settings, tmp_path, n=100, judge_steps=2, say=said.append
-    )
+    plain = dict(plain=('cvae', settings))
+    return study.figures('digits', plain, [0], tmp_path, n=100, judge_steps=2, say=said.append)
 
   first = call()
   assert any('done: 2 steps' in line for line in said)
@@ -198,7 +196,35 @@ def test_a_study_resumes_where_it_stopped(tmp_path):
     assert height == 68 and 10 * 66 + 2 + 20 < width < 10 * 66 + 2 + 60
   assert (tmp_path / 'table.md').read_text().count('\n') == 3
   with pytest.raises(ValueError, match='another config.*\n.*batch_size: 8 now, 16 then'):
-    study.figures('digits', dict(plain=('cvae', {})), [0], {**settings, 'batch_size': 8}, tmp_path)
+    study.figures('digits', dict(plain=('cvae', {**settings, 'batch_size': 8})), [0], tmp_path)
+  with pytest.raises(
+    ValueError, match='a run at step 2, without a checkpoint of step 1: use --set'
+  ):
+    study.figures('digits', dict(plain=('cvae', {**settings, 'steps': 1})), [0], tmp_path)
+  with pytest.raises(ValueError, match='row second: --config.batch_size=0'):
+    rows = dict(plain=('cvae', settings), second=('cgan', {**settings, 'batch_size': 0}))
+    study.figures('digits', rows, [0], tmp_path / 'none')
+  assert not (tmp_path / 'none').exists()
+  figures = tmp_path / 'plain' / 'seed_0' / 'figures.json'
+  figures.write_text('{"asked": {"ste')
+  with pytest.raises(ValueError, match='figures.json is damaged: delete it'):
+    call()
+
+
+def test_what_set_says_overrides_the_rows_of_a_study(monkeypatch):
+  rows = dict(a=('cvae', {'batch_size': 8, 'network.width': 0.25}), b=('cgan', {}))
+  monkeypatch.setattr(study, 'FLAGS', types.SimpleNamespace(fast=True, set=['batch_size=32']))
+  found = study.rows_of_flags(rows, {'steps': 5, 'network.width': 1.0}, dict(cgan={'steps': 9}))
+  with pytest.raises(ValueError, match='leave out --fast'):
+    study.recommended(rows)
+  assert found == dict(
+    a=('cvae', {'steps': 5, 'network.width': 0.25, 'batch_size': '32'}),
+    b=('cgan', {'steps': 9, 'network.width': 1.0, 'batch_size': '32'}),
+  )
+  for pair, words in (('seed=7', 'use --seeds'), ('method=vae', 'one weight'), ('steps', 'field=')):
+    monkeypatch.setattr(study, 'FLAGS', types.SimpleNamespace(fast=False, set=[pair]))
+    with pytest.raises(ValueError, match=f'--set={pair}: .*{words}'):
+      study.settings_of_flags()
 
 
 def test_a_class_of_one_held_out_image_is_left_out_of_the_diversity():

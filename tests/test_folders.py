@@ -180,6 +180,13 @@ def test_bad_tables(tmp_path, load, files, message):
   assert str(root) in str(error.value) and time.perf_counter() - start < 1
 
 
+def test_split_folders_are_no_classes(tmp_path, load):
+  write(tmp_path / 'a', {'train/cat/1.png': 1, 'train/dog/2.png': 2, 'test/cat/3.png': 3})
+  with pytest.raises(ValueError, match='test, train, which look like splits.*a/train as --config'):
+    load(tmp_path / 'a')
+  assert load(tmp_path / 'a' / 'train').class_names == ['cat', 'dog']
+
+
 def test_empty_class_folder(tmp_path, load):
   root = write(tmp_path / 'set', {'cat/a.png': 1, 'dog/notes.txt': 'none yet'})
   with pytest.raises(ValueError, match=f'{root / "dog"} holds no image: remove it'):

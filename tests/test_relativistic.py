@@ -74,3 +74,18 @@ def test_a_relativistic_critic_needs_real_images():
   del config.method.discriminator['real']
   with pytest.raises(ValueError, match='adversarial=relativistic compares fakes with real images'):
     checks.check(config)
+
+
+@pytest.mark.parametrize(
+  'method, settings, words',
+  [
+    ('vae_gan_relativistic', {'gate.on': True}, 'gate.on compares cross-entropies.*=relativistic'),
+    ('vae_gan', {'gate.on': True, 'adversarial': 'wasserstein'}, 'set it to False.*=wasserstein'),
+    ('vae_gan_relativistic', {'network.latent_size': 1}, 'latent_size=1: .*use at least 2'),
+  ],
+)
+def test_settings_that_would_train_nothing_are_refused(method, settings, words):
+  config = digits.get_config(method).unlock()
+  config.update_from_flattened_dict(settings)
+  with pytest.raises(ValueError, match=words):
+    checks.check(config)

@@ -110,6 +110,20 @@ def test_encode_decode_reconstruct_interpolate(conditional):
   np.testing.assert_array_equal(lines[:, -1], conditional.reconstruct(images[2:4], labels=[1, 2]))
 
 
+def test_latents_of_another_shape_or_not_finite_are_refused(conditional):
+  for wrong in (np.zeros((1, 5)), np.zeros(4), np.full((1, 4), np.nan)):
+    with pytest.raises(ValueError, match=r'latents must be finite numbers \[N, 4\]'):
+      conditional.decode(wrong, labels=1)
+    with pytest.raises(ValueError, match=r'latents must be finite numbers \[N, 4\]'):
+      conditional.interpolate(np.zeros((1, 4)), wrong, labels=1)
+
+
+@pytest.mark.parametrize('value', ['yes', [0, 1], None, np.nan])
+def test_attributes_that_are_no_number_are_named(by_attributes, value):
+  with pytest.raises(ValueError, match='attribute Smiling: .* is not '):
+    by_attributes.sample(1, attributes=dict(Smiling=value))
+
+
 def test_a_truncated_model_draws_shorter_latents(conditional):
   z = dispatch.latents(5, 4, seed=2)
   half = conditional.truncated(0.5)
@@ -136,7 +150,7 @@ def test_a_truncated_model_draws_shorter_latents(conditional):
     (lambda m: m.sample(3, labels='x'), "no class 'x'"),
     (lambda m: m.sample(3, attributes=dict(Male=1)), 'condition label'),
     (lambda m: m.sample(0), 'at least one image'),
-    (lambda m: m.decode(np.zeros((2, 5)), labels=1), r'latents must be \[N, 4\]'),
+    (lambda m: m.decode(np.zeros((2, 5)), labels=1), r'latents must be finite numbers \[N, 4\]'),
     (lambda m: m.decode(np.zeros((2, 4))), 'conditional: pass labels'),
     (lambda m: m.encode(np.zeros((2, 16, 16, 1)), labels=1), 'uint8'),
     (lambda m: m.encode(np.zeros((2, 8, 8, 1), np.uint8), labels=1), '16, 16, 1'),

@@ -47,6 +47,16 @@ def check(config: ConfigDict) -> None:
       '--config.gate.on needs the losses real and fake_recon or fake_prior, '
       'which this method lacks: set it to False'
     )
+  if config.network.name == 'residual' and config.network.latent_size < 2:
+    raise ValueError(
+      f'--config.network.latent_size={config.network.latent_size}: residual networks divide z by '
+      'its length, which leaves only its sign: use at least 2'
+    )
+  if config.gate.on and config.adversarial != 'bce':
+    raise ValueError(
+      '--config.gate.on compares cross-entropies, in nats: set it to False with '
+      f'--config.adversarial={config.adversarial}'
+    )
   pairs = {'fake_recon', 'fake_prior', 'fool_recon', 'fool_prior'} & set(named)
   if config.adversarial == 'relativistic' and pairs and 'real' not in named:
     raise ValueError(

@@ -62,11 +62,15 @@ def drawn_attributes(
 ) -> Iterator[np.ndarray]:
   """Rows [count, A] for each count: attributes of training images, with the `wanted` ones set."""
   names, rng = about['names'], np.random.default_rng(seed)
-  for name in wanted:
+  for name, value in wanted.items():
     if name not in names:
       raise ValueError(
         f'there is no attribute {name!r}{closest(name, names)}; known: {", ".join(names)}'
       )
+    if not isinstance(value, (int, float, np.number, np.bool_)):
+      raise ValueError(f'attribute {name}: {value!r} is not a number')
+    if not np.isfinite(value):
+      raise ValueError(f'attribute {name}: {value} is not finite')
   examples = np.asarray(about['examples'], np.float32)
   values = {names.index(name): float(value) for name, value in wanted.items()}
 

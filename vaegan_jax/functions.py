@@ -5,6 +5,8 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from numpy.typing import ArrayLike
 
 from vaegan_jax import build, checkpoint, settings
 from vaegan_jax.step import as_float
@@ -108,3 +110,11 @@ def check_intact(workdir: str | os.PathLike[str], step: int) -> None:
       f'checkpoint {step} is damaged: {wrong}; {checkpoint.intact_steps(workdir, step)}; '
       'choose one with --step'
     )
+
+
+def latents(z: ArrayLike, size: int) -> np.ndarray:
+  """`z` as float32 [N, Z] with Z = size; ValueError for other shapes, NaN or infinity."""
+  z = np.asarray(z, np.float32)
+  if z.ndim != 2 or z.shape[1] != size or not np.isfinite(z).all():
+    raise ValueError(f'latents must be finite numbers [N, {size}], not {list(z.shape)}')
+  return z

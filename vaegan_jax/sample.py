@@ -118,9 +118,7 @@ class Trained(NamedTuple):
     attributes: Attributes | None = None,
   ) -> np.ndarray:
     """Images uint8 [N, H, W, C] of latents float32 [N, Z]."""
-    z = np.asarray(z, np.float32)
-    if z.ndim != 2 or z.shape[1] != self.latent_size:
-      raise ValueError(f'latents must be [N, {self.latent_size}], not {list(z.shape)}')
+    z = functions.latents(z, self.latent_size)
     return self._apply('generator', z, self._given(len(z), labels, attributes))
 
   def reconstruct(
@@ -153,7 +151,7 @@ class Trained(NamedTuple):
     start, end = (
       self.encode(e, labels=labels, attributes=attributes)[0]
       if np.asarray(e).dtype == np.uint8
-      else np.asarray(e, np.float32)
+      else functions.latents(e, self.latent_size)
       for e in (first, second)
     )
     if len(start) != len(end):

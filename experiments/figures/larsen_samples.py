@@ -45,8 +45,7 @@ COLUMNS = (
 
 def main() -> int:
   command.keep_compiled_programs()
-  methods = study.methods_of_flags(METHODS, FAST_OF)
-  results = study.figures_of_flags(methods, study.settings_of_flags(FAST))
+  results = study.figures_of_flags(study.rows_of_flags(METHODS, FAST, FAST_OF))
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS)
   study.picture(FLAGS.workdir, METHODS, mode='reconstructions')

@@ -58,7 +58,7 @@ COLUMNS = (
 )
 
 
-def train_population(methods: study.Methods, settings: study.Settings) -> int:
+def train_population(methods: study.Methods) -> int:
   """Exit code of training all unfinished runs as one population, where study.figures finds them."""
   from vaegan_jax import checkpoint
   from vaegan_jax.runs import train
@@ -66,7 +66,7 @@ def train_population(methods: study.Methods, settings: study.Settings) -> int:
   unfinished = {}
   for seed in range(FLAGS.seeds):
     for row, (method, own) in methods.items():
-      config = study.config_of(FLAGS.data, method, seed, {**settings, **own})
+      config = study.config_of(FLAGS.data, method, seed, own)
       name = f'{row}/seed_{seed}'
       if checkpoint.steps(pathlib.Path(FLAGS.workdir) / name)[-1:] != [config.steps]:
         unfinished[name] = config
@@ -77,12 +77,11 @@ def main() -> int:
   import jax
 
   command.keep_compiled_programs()
-  methods = study.methods_of_flags(METHODS, bao_fast.BY_METHOD)
-  settings = study.settings_of_flags(bao_fast.SETTINGS)
+  methods = study.rows_of_flags(METHODS, bao_fast.SETTINGS, bao_fast.BY_METHOD)
   parallel = jax.default_backend() != 'cpu' if FLAGS.population is None else FLAGS.population
-  if parallel and (code := train_population(methods, settings)):
+  if parallel and (code := train_population(methods)):
     return code
-  results = study.figures_of_flags(methods, settings)
+  results = study.figures_of_flags(methods)
   study.write(FLAGS.workdir, results, COLUMNS)
   study.picture(FLAGS.workdir, METHODS, rows=2)
   study.picture(FLAGS.workdir, METHODS, mode='reconstructions')

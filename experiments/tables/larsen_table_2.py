@@ -2,7 +2,7 @@
 
     python experiments/tables/larsen_table_2.py --data=celeba64 --fast
     python experiments/tables/larsen_table_2.py --data=lfw64
-    python experiments/tables/larsen_table_2.py --data=celeba64 --recommended --set=steps=6000
+    python experiments/tables/larsen_table_2.py --data=celeba64 --recommended --set=steps=3000
 
 Conditions VAE, GAN and VAE/GAN on attributes. A regressor trained on real faces predicts the
 attributes of 10 samples for each attribute vector of held-out faces: cosine of the best of 10, and
@@ -57,8 +57,8 @@ COLUMNS = (
 
 def main() -> int:
   command.keep_compiled_programs()
-  methods = study.recommended(BY_RECOMMENDED, 'attributes') if RECOMMENDED.value else METHODS
-  results = study.figures_of_flags(methods, study.settings_of_flags(FAST))
+  rows = study.recommended(BY_RECOMMENDED, 'attributes') if RECOMMENDED.value else METHODS
+  results = study.figures_of_flags(study.rows_of_flags(rows, FAST))
   faces = [
     dict(
       attributes=dict(

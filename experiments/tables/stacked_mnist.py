@@ -85,7 +85,7 @@ def config(name: str, seed: int, path: Any, size: int) -> Any:
   """The config of a row: a folder of images without classes, not mirrored."""
   data_of = {'data.path': str(path), 'data.image_size': size, 'data.flip': False}
   method, own = METHODS[name]
-  return study.config_of('folder', method, seed, {**data_of, **own, **study.settings_of_flags({})})
+  return study.config_of('folder', method, seed, {**data_of, **own, **study.settings_of_flags()})
 
 
 def stacked(digits: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

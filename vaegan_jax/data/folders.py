@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TABLES = ('labels.csv', 'dataset.json')
 SPLITS = ('train', 'nine_tenths', 'tenth')
+SPLIT_FOLDERS = {'train', 'training', 'test', 'testing', 'val', 'valid', 'validation'}
 
 
 class Labels(NamedTuple):
@@ -148,6 +149,11 @@ def _labels(listing, label_table):
   if in_root:
     return Labels()
   classes = sorted({n.split('/')[0] for n in listing.files})
+  if {c.lower() for c in classes} <= SPLIT_FOLDERS and any(n.count('/') > 1 for n in listing.files):
+    raise ValueError(
+      f'{listing.root} holds {", ".join(classes)}, which look like splits with class folders in '
+      f'them: give {listing.root / classes[-1]} as --config.data.path, or rename the folders'
+    )
   empty = sorted(listing.folders - set(classes) - {n.split('/')[0] for n, _ in listing.refused})
   if empty:
     raise ValueError(
