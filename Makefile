@@ -18,6 +18,7 @@ demo: .venv/ready
 	$(BIN)/python experiments/sample.py --workdir=runs/demo --out=runs/demo/interpolations.png --mode=interpolate
 	$(BIN)/python experiments/judge_digits.py --workdir=runs/demo
 	@echo "Look at runs/demo/samples.png, reconstructions.png and interpolations.png; runs/demo/samples/ shows the course of training."
+	@echo "To go on by hand: source .venv/bin/activate"
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2

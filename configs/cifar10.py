@@ -2,7 +2,7 @@
 
     python experiments/train.py --config=configs/cifar10.py:cvae_gan --workdir=runs/cifar10
 
-Run card: not trained to the end yet. docs/results.md shows cvae_gan_relativistic after 400
+Run card: not trained to the end yet. docs/photographs.md shows cvae_gan_relativistic after 400
 processor seconds.
 """
 

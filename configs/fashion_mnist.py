@@ -2,7 +2,7 @@
 
     python experiments/train.py --config=configs/fashion_mnist.py:cvae_gan --workdir=runs/clothes
 
-Run card: see docs/runs.md, and for cvae_gan_relativistic docs/results.md. The published methods'
+Run card: see docs/runs.md; for cvae_gan_relativistic, docs/photographs.md. The published methods'
 widths are meant for one GPU; on a CPU use --config.network.width=0.25.
 """
 

@@ -39,16 +39,13 @@ MODE = flags.DEFINE_enum(
 LABELS = flags.DEFINE_list('labels', None, 'Class numbers or names, which take turns: 3,3,7.')
 ATTRIBUTES = flags.DEFINE_list('attributes', None, 'Attributes to set: Smiling=1,Male=0.')
 IMAGES = flags.DEFINE_string(
-  'images', None, 'Folder or zip of images; by default images of the run.'
+  'images', None, 'Folder or zip of images; by default those of the run.'
 )
 MASK = flags.DEFINE_string(
   'mask', None, 'For --mode=inpaint: a picture of the hole, white where the images are missing.'
 )
 N = flags.DEFINE_integer(
-  'n',
-  None,
-  'Number of pictures, or of rows of an interpolation; a .png takes 10,000.',
-  lower_bound=1,
+  'n', None, 'Pictures, or rows of an interpolation; by default 8 rows, or a class each.', 1
 )
 STEPS = flags.DEFINE_integer(
   'steps',
@@ -160,6 +157,8 @@ def write_grid(model: Any) -> str:
   else:
     rows = interpolations(model, given)
     grid = images.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=scale)
+    if names := class_names(model):
+      grid = images.captioned(grid, [names[i % len(names)] for i in range(len(rows))])
   files.save_png(OUT.value, grid)
   return f'{OUT.value}: {grid.shape[1]}x{grid.shape[0]} pixels'
 
@@ -207,11 +206,19 @@ def write_video(model: Any) -> str:
   return f'{OUT.value}: {2 * len(frames) - 2} frames of {frames[0].shape[1]}x{frames[0].shape[0]}'
 
 
+def class_names(model: Any) -> list[str]:
+  """Of the classes that take turns in the rows of an interpolation between samples."""
+  from vaegan_jax import conditions
+
+  names = model.about['names'] if model.about['condition'] == 'label' and not IMAGES.value else []
+  return [names[i] for i in conditions.class_numbers(LABELS.value if names else None, names)]
+
+
 def interpolations(model: Any, given: dict[str, Any]) -> np.ndarray:
   """Images [rows, steps, H, W, C]."""
   from vaegan_jax import conditions, dispatch, sample
 
-  n = N.value or 8
+  n = N.value or (k if 1 < (k := len(class_names(model))) <= 16 else 8)
   if IMAGES.value:
     originals, known = sample.pictures_of(model, IMAGES.value, 2 * n, **given)
     ends = 2 * (len(originals) // 2)

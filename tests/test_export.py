@@ -69,7 +69,7 @@ def test_paths_of_this_host_stay_behind(home):
 
 def test_the_script_needs_jax_and_numpy_alone():
   text = (ROOT / 'vaegan_jax' / 'standalone.py').read_text()
-  assert len(ast.unparse(ast.parse(text)).splitlines()) <= 40
+  assert len(ast.unparse(ast.parse(text)).splitlines()) <= 44
   names = {
     name.split('.')[0]
     for node in ast.walk(ast.parse(text))
@@ -98,7 +98,12 @@ for run in sys.argv[1:]:
       open(name, 'wb').write(archive.read(name))
   sys.argv = ['run.py', '5', '70']
   runpy.run_path('run.py')
-  np.testing.assert_array_equal(np.load('samples.npy'), vaegan_jax.restore(run).sample(70, seed=5))
+  model = vaegan_jax.restore(run)
+  np.testing.assert_array_equal(np.load('samples.npy'), model.sample(70, seed=5))
+  assert os.path.exists('drawn.png')
+sys.argv = ['run.py', '5', '3', '0.5']
+runpy.run_path('run.py')
+np.testing.assert_array_equal(np.load('samples.npy'), model.truncated(0.5).sample(3, seed=5))
 """
 
 
@@ -135,6 +140,7 @@ def test_sheets_name_their_columns(models):
   named = lambda *a, **k: sheets.samples(model, *a, **k).shape[:2]
   assert named(20) == (grid(2, 10)[0] + 25, grid(2, 10)[1])
   assert named(9, labels=['3']) == (grid(3, 3)[0] + 25, grid(3, 3)[1])  # one label: a square
+  assert named(labels=['3']) == (grid(8, 8)[0] + 25, grid(8, 8)[1])
   assert named(labels=[3, 3, 7]) == (grid(1, 3)[0] + 25, grid(1, 3)[1])
   assert named(20, columns=4) == grid(5, 4)
 

@@ -90,5 +90,14 @@ def _use(model: Trained) -> Iterator[str]:
   conditional = ', labels=0' if model.about['condition'] == 'label' else ''
   yield 'Without this library, in the unpacked folder:'
   yield from ['', '    pip install jax flatbuffers pillow', '    python run.py', '']
-  yield from ['With it:', '', '```python', "model = vaegan_jax.load('model.zip')"]
+  yield 'It takes SEED COUNT TRUNCATION; a truncation of 0.6 to 0.8 breaks fewer samples.'
+  yield ''
+  yield from [
+    'With it:',
+    '',
+    '```python',
+    'import vaegan_jax',
+    '',
+    "model = vaegan_jax.load('model.zip')",
+  ]
   yield from [f'images = model.sample(64{conditional})', '```']

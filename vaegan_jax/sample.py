@@ -234,12 +234,13 @@ def pictures_of(
         'this model is conditional: give --labels of the images, or put them in class subfolders'
       )
     labels = [dataset.class_names[i] for i in dataset.labels[at]]
+    if path and (unknown := sorted(set(labels) - set(names))):
+      raise ValueError(f'{path} has the class {unknown[0]!r}, the model has {names}: give --labels')
   elif kind == 'attributes' and labels is None and attributes is None:
     known = dataset.attribute_names or []
     if dataset.attributes is None or not set(names) <= set(known):
       raise ValueError('this model is conditional: give --attributes of the images')
-    columns = [known.index(name) for name in names]
-    attributes = dataset.attributes[at][:, columns]
+    attributes = dataset.attributes[at][:, [known.index(name) for name in names]]
   c = conditions.rows(model.about, len(at), labels, attributes)
   return np.asarray(dataset.images[at]), conditions.keyword(model.about, c)
 

@@ -31,7 +31,7 @@ def samples(
   More than MOST_COLUMNS classes, one label, and no condition make a sheet that is about square.
 
   Args:
-    n: pictures; by default one per label, or eight rows.
+    n: pictures; by default one per label if there are several, or else eight rows.
     columns: pictures per row. Names stand over the columns only where each has its own class.
     scale: whole factor of enlargement; by default pictures of 64 pixels or more.
   """
@@ -40,7 +40,7 @@ def samples(
   if names and labels is not None:
     names = [names[conditions.class_number(label, names)] for label in labels]
   turns = len(names) if 1 < len(names) <= MOST_COLUMNS else 0
-  count = n or len(labels or ()) or 8 * (turns or 8)
+  count = n or (len(names) if labels and len(names) > 1 else 8 * (turns or 8))
   columns = min(count, columns or turns or max(1, round(count**0.5)))
   pictures = model.sample(count, labels=labels, attributes=attributes, seed=seed)
   grid = images.grid(pictures, columns, scale=scale)

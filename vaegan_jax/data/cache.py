@@ -163,7 +163,7 @@ def _decode(source: Source, image_size: int, channels: int, folder: pathlib.Path
   needed, free = content.length * math.prod(shape), shutil.disk_usage(folder).free
   if needed > free:
     raise OSError(f'{size_in_words(needed)} are needed, {size_in_words(free)} are free')
-  log.info('decoding the %d images of %s, once for all runs', content.length, source.name)
+  log.info('decoding the %d images of %s, once per size and split', content.length, source.name)
   kept, skipped = [], list(content.refused)
   total = content.length + len(skipped)
   _refuse_many(source.name, skipped, total)

@@ -89,8 +89,8 @@ class Screen:
     begin = time.monotonic()
     while not self.compiled.wait(STILL_EVERY):
       self.say(
-        f'still compiling after {duration(time.monotonic() - begin)}: large networks take minutes; '
-        'the next start of the same run finds the program in the cache'
+        f'still compiling after {duration(time.monotonic() - begin)}: large networks and busy '
+        'machines take minutes; the next start of the same run finds the program in the cache'
       )
 
   def done(self, step: int) -> None:
