@@ -34,7 +34,7 @@ def state(history: Sequence[Terms], config: Mapping[str, Any]) -> State:
   findings = [rule(finite, table, config) for rule in RULES]
   found = [f._replace(kind=f.kind or r.__name__) for f, r in zip(findings, RULES) if f]
   order = ('bad', 'watch', 'good')
-  early = history[-1]['step'] - history[0]['step'] < HOLD
+  early = history[-1]['step'] - history[0]['step'] + 1 < HOLD  # both ends count
   best = min(found, key=lambda f: order.index(f.level))
   if early and best.level != 'bad':
     return State('early', f'too early to judge: that takes {HOLD} steps')
