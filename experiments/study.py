@@ -181,7 +181,7 @@ def figures(
     try:
       build.check(config_of(data, method, 0, own))
     except ValueError as e:
-      raise ValueError(f'row {name}: {e}') from e
+      raise ValueError(f'{e} (row {name})') from e
   results, judges = {name: [] for name in methods}, None
   for seed in seeds:
     for name, (method, own) in methods.items():
