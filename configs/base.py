@@ -125,15 +125,21 @@ RECOMMENDED = {
 }
 
 
+def recommended(size: str = 'small', conditional: bool = False) -> dict[str, Any]:
+  """The RECOMMENDED settings in a size of SIZES, with or without a condition."""
+  width, batch_size = SIZES[size]
+  settings = {**RECOMMENDED, 'network.width': width, 'batch_size': batch_size}
+  if conditional:  # the images of a relativistic pair share their condition
+    settings.update({'network.conditional_discriminator': True, 'prior_condition': 'same'})
+  return settings
+
+
 def finished(config: ConfigDict, argument: str) -> ConfigDict:
   """`config`, locked; a relativistic method has the RECOMMENDED settings in the argument's size."""
   with config.unlocked():
     if config.method_name in methods.RELATIVISTIC:
-      config.update_from_flattened_dict(RECOMMENDED)
-      config.network.width, config.batch_size = SIZES[argument.partition(',')[2] or 'small']
-      if config.data.condition != 'none':
-        config.network.conditional_discriminator = True
-        config.prior_condition = 'same'  # the images of a relativistic pair share their condition
+      size = argument.partition(',')[2] or 'small'
+      config.update_from_flattened_dict(recommended(size, config.data.condition != 'none'))
   return config.lock()
 
 

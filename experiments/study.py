@@ -16,6 +16,7 @@ import numpy as np
 from vaegan_jax import build, checkpoint, configs, evaluate, files, images, paths, sample
 from vaegan_jax.configs import base
 from vaegan_jax.judges import judges_for
+from vaegan_jax.methods import METHODS
 from vaegan_jax.runs.train import train
 from vaegan_jax.runs.workdir import check_same
 from vaegan_jax.settings import with_settings
@@ -64,7 +65,7 @@ def rows_of_flags(
   }
 
 
-CRITIC = dict(real=1.0, fake_prior=1.0, r1=1.0)  # of the relativistic methods
+CRITIC = METHODS['cvae_gan_relativistic']['discriminator']
 WITHOUT_CRITIC = {'balance.mode': 'off', 'every.reconstruct': 1}  # nothing to weigh against
 WITHOUT_ENCODER = {
   'balance.mode': 'off',
@@ -76,15 +77,7 @@ def recommended(rows: Methods, condition: str = 'label') -> Methods:
   """`rows` with what the relativistic methods train with, small, under a condition."""
   if FLAGS.fast:
     raise ValueError('--recommended is small already: leave out --fast')
-  width, batch_size = base.SIZES['small']
-  parts = {
-    **base.RECOMMENDED,
-    'network.width': width,
-    'network.conditional_discriminator': True,
-    'batch_size': batch_size,
-    'data.condition': condition,
-    'prior_condition': 'same',
-  }
+  parts = {**base.recommended(conditional=True), 'data.condition': condition}
   return {row: (method, {**parts, **own}) for row, (method, own) in rows.items()}
 
 
