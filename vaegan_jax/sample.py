@@ -130,7 +130,7 @@ class Trained(NamedTuple):
   ) -> np.ndarray:
     """Images uint8 [N, H, W, C]: each decoded from the mean of its own posterior."""
     mean, _ = self.encode(images, labels=labels, attributes=attributes)
-    return self.decode(mean, labels=labels, attributes=attributes)
+    return self._apply('generator', mean, self._given(len(mean), labels, attributes))
 
   def interpolate(
     self,
