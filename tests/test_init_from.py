@@ -142,6 +142,9 @@ def test_a_fork_that_heals_starts_from_the_same_weights(source, tmp_path, monkey
   path.unlink()
   with pytest.raises(ValueError, match='step 2 of .*source, but .*2.json cannot be read'):
     train.train_members(members, fork)
+  (fork / 'origin.json').write_text('{"workdir": "/runs/so')
+  with pytest.raises(ValueError, match='origin.json is damaged .*start in another --workdir'):
+    train.train_members(members, fork)
   (fork / 'events.jsonl').unlink()
   assert starts(members, monkeypatch, fork)[1] == ''
   assert json.loads((fork / 'origin.json').read_text()) == {}

@@ -147,6 +147,7 @@ def load_or_train(
       return load(path)
     except ValueError as error:
       log.warning('%s: training it again', error)
+  log.info('training a classifier, which is then kept as %s', path)
   classifier = train(images, labels, **settings)
   save(classifier, path)
   return classifier

@@ -90,9 +90,15 @@ def noted(path: Any, init_from: str | os.PathLike | None) -> Origin | None:
   init_from: where its folder is now, if it was moved.
 
   Raises:
-    ValueError: the checkpoint is gone, damaged or another one.
+    ValueError: the checkpoint is gone, damaged or another one, or the file is damaged.
   """
-  facts = json.loads(path.read_text())
+  try:
+    facts = json.loads(path.read_text())
+  except ValueError as e:
+    raise ValueError(
+      f'{path} is damaged ({e}): write {{}} into it if the run is no fork, or start in another '
+      '--workdir'
+    ) from e
   if not facts:
     return None
   run, step = paths.open_path(init_from or facts['workdir']).absolute(), facts['step']
