@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 9123
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick lint docs emulator emulator-env hashes clean
 .DELETE_ON_ERROR:
@@ -21,10 +22,10 @@ demo: .venv/ready
 	@echo "To go on by hand: source .venv/bin/activate"
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest $(WORKERS)
 
 quick: .venv/ready
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 lint: .venv/ready
 	$(BIN)/ruff check .

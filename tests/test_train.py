@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from tests.conftest import QUICK
 from vaegan_jax import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ def environment(tmp):
   """One device, and one cache of compiled programs for all runs of the tests."""
   return {
     **os.environ,
-    'XLA_FLAGS': '',
+    'XLA_FLAGS': QUICK,
     'JAX_PLATFORMS': 'cpu',
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
     'XDG_CACHE_HOME': str(tmp),
