@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from tests import tiny
+from tests.conftest import QUICK
 from vaegan_jax import balance, methods
 from vaegan_jax.balance import Balance
 from vaegan_jax.step import init_state, train_step
@@ -77,7 +78,10 @@ def after(table, balanced, conditional, steps=3):
   x, c = jnp.zeros((2, 4, 4, 1)), jnp.zeros((2, tiny.K)) if conditional else None
   descended = None if balanced is None else tuple(table['generator'])
   state = init_state(model, optimizers, jax.random.key(0), x, c, tiny.Z, descended)
-  step = jax.jit(train_step(model, table, optimizers, tiny.draws(conditional), balanced=balanced))
+  # As training compiles it: conftest.QUICK may fuse, and so round, two programs in two ways.
+  options = {'xla_cpu_use_fusion_emitters': True} if QUICK else None
+  step = train_step(model, table, optimizers, tiny.draws(conditional), balanced=balanced)
+  step = jax.jit(step, compiler_options=options)
   for _ in range(steps):
     state, terms = step(state, batch, jax.random.key(2))
   return state, terms
