@@ -214,6 +214,7 @@ def test_signals():
       distance=0.5,
       kl=np.float32(3),
       gap=0.25,
+      pairs=0.5,
       active=np.array([1, 0]),
     ),
     labels,
@@ -223,6 +224,7 @@ def test_signals():
   assert found['diversity_least'] == pytest.approx(0) and found['diversity_class'] == 1
   assert found['posterior_kl'] == 3 and found['active_units'] == 0.5
   assert found['sample_distance'] == 0.5 and found['prior_gap'] == 0.25
+  assert found['pair_loss'] == 0.5
 
 
 def test_the_distance_of_samples():
@@ -233,6 +235,13 @@ def test_the_distance_of_samples():
   for other in (y, y / 2 + 3):
     known = metrics.energy_distance(x.reshape(40, -1), other.reshape(40, -1)) / np.mean(apart)
     assert float(probe.sample_distance(x, other)) == pytest.approx(known, abs=1e-4)
+
+
+def test_every_pair():
+  first, second = probe.every_pair(np.arange(2), np.arange(10, 13))
+  assert list(zip(first.tolist(), second.tolist())) == [
+    (a, b) for a in (0, 1) for b in (10, 11, 12)
+  ]
 
 
 def test_signals_that_few_images_do_not_have():

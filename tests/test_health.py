@@ -84,6 +84,21 @@ TABLE = [
     'bad',
     'out of bounds (fake 1.4 on average',
   ),
+  # What the batches hide, the pairs of held-out images and samples show.
+  (
+    'vae_gan_relativistic',
+    {'optimizer.factor.discriminator': 10.0},
+    dict(fake_prior=0.3, sample_distance=0.1, pair_loss=lambda s: 1.2 if s == 580 else 0.4),
+    'bad',
+    'out of bounds (1.2 on images held out, chance 0.69): try --config.optimizer.factor.disc',
+  ),
+  (
+    'vae_gan_relativistic',
+    {},
+    dict(fake_prior=0.3, sample_distance=0.1, pair_loss=lambda s: 1.2 if s == 500 else 0.9),
+    'good',
+    'balanced',
+  ),
   # Non-saturating: the generator learns although the fakes are known, if real ones are not.
   ('vae_gan_nonsaturating', {}, game(**WON), 'bad', 'has won'),
   ('vae_gan_nonsaturating', {}, game(**WON | dict(real=0.5)), 'watch', 'no sign yet'),

@@ -5,7 +5,7 @@ discriminator (VAE/GAN) or matches its features (CVAE-GAN), so both are read off
 of the game is judged in units of chance, its value for a discriminator that knows nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import math
 import statistics
 from typing import Any
@@ -29,6 +29,8 @@ TOLD_APART = 1e-3  # likewise, for a generator that matches features: far ahead 
 # Likewise, in a mean over RECENT logs; no healthy run came over 1.3. Pairs of a relativistic critic
 # stay close to chance, so less is wild there.
 WILD = dict(bce=3.0, relativistic=1.4)
+# Likewise the greatest of the last RECENT values of pair_loss; no healthy run came over 1.05.
+WILD_PAIRS = 1.5
 AHEAD_STEPS = 300  # for which a discriminator may tell all apart, where features are matched
 
 
@@ -75,15 +77,11 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
     return State(
       'good', f'matching features ({value}, which may be low): ' + course(history, table)
     )
-  recent = [fake(terms) for terms in history[-RECENT:]]
-  judged = len(history) >= RECENT and history[-1]['step'] - history[0]['step'] >= HOLD
-  mean = statistics.fmean(recent)
-  swings = min(recent) < FOOLED  # where they do not, the generator has won
-  if judged and swings and mean > WILD.get(config['adversarial'], math.inf):
+  if told := out_of_bounds(history, config['adversarial'], fake):
     return State(
       'bad',
-      f'the losses of the game are out of bounds (fake {mean * chance:.2g} on average, chance '
-      f'{chance:.2g}): try {slower(config)} in another --workdir',
+      f'the losses of the game are out of bounds ({told}, chance {chance:.2g}): try '
+      f'{slower(config)} in another --workdir',
       OUT_OF_BOUNDS,
     )
   saturating = any(k.startswith('fake_') for k in weighed(table, 'generator'))
@@ -106,6 +104,23 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
   if won or leads >= HOLD:
     return State('watch', f'the discriminator leads ({value}); no sign yet that it has won')
   return State('good', f'balanced ({value}, chance {chance:.2g})')
+
+
+def out_of_bounds(
+  history: Sequence[Terms], adversarial: str, fake: Callable[[Terms], float]
+) -> str:
+  """Which losses of the game are out of bounds, in nats; '' if none are.
+
+  fake: the loss of the fakes over chance.
+  """
+  chance, recent = CHANCE[adversarial], [fake(terms) for terms in history[-RECENT:]]
+  judged = len(history) >= RECENT and history[-1]['step'] - history[0]['step'] >= HOLD
+  mean = statistics.fmean(recent)
+  swings = min(recent) < FOOLED  # where they do not, the generator has won
+  if judged and swings and mean > WILD.get(adversarial, math.inf):
+    return f'fake {mean * chance:.2g} on average'
+  pairs = max([t['pair_loss'] for t in history if 'pair_loss' in t][-RECENT:], default=0.0)
+  return f'{pairs:.2g} on images held out' if pairs > WILD_PAIRS * chance else ''
 
 
 def wasserstein(history: Sequence[Terms], table: Table, fakes: Sequence[str]) -> State:

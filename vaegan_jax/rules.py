@@ -22,7 +22,7 @@ SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so
 NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
 # The same in the discriminator's features, of samples for this purpose; see runs/probe.py.
 COLLAPSED, ONE_COLLAPSED, ALIKE_FEATURES, RAISED = 0.1, 0.05, 0.15, 0.3
-UNSEEN = 500  # steps after which samples that never varied are no beginning any more
+UNSEEN = 500  # steps after which samples that never varied, or latents off the prior, are no start
 INACTIVE = 0.1  # share of active latents
 WORSE = 2.0  # a loss over its own lowest level
 COLLAPSED_KL = 0.1  # nats
@@ -164,7 +164,7 @@ def spread(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
   each, gap = kl / config['network']['latent_size'], last_two(history, 'prior_gap')
   distance = last_two(history, 'sample_distance')  # the game may teach the prior's samples alone
   left = min(gap, default=0) > FAR_PRIOR and min(distance, default=0) > NEAR
-  if each > FAR_KL or (left and seen[-1]['step'] >= BEGUN):
+  if each > FAR_KL or (left and seen[-1]['step'] >= UNSEEN):
     return State(
       'bad',
       f'the latents left the prior (kl {kl:.2g} nats), so samples mean nothing: try '

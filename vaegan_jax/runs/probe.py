@@ -8,6 +8,8 @@ The training step does not know of it, so its numbers stay as they are to the bi
     diversity_class       is
     sample_distance       energy distance of samples from real images, in pixels, over the mean
                           distance of two real images: 0 where they are distributed alike
+    pair_loss             softplus(D(sample) - D(image)), in nats, over all pairs of the real images
+                          and the samples, of a relativistic critic: its loss on images held out
     posterior_kl          KL of q(z|x) from the prior, in nats, whatever its weight is
     prior_gap             KL of the latents of all images together, as a Gaussian, from the prior,
                           in nats, mean over latents: 0 where samples from the prior are what the
@@ -24,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax import data, losses
-from vaegan_jax.model import Model
+from vaegan_jax.model import PAIRED, Model
 from vaegan_jax.parallel import compiler_options
 from vaegan_jax.step import as_condition, as_float
 
@@ -84,7 +86,12 @@ class Probe:
       if len(x) > 1:
         found |= dict(distance=sample_distance(x, fakes))
       if 'discriminator' in self.model.networks:
-        found |= dict(features=tuple(apply('discriminator', a, c)[1] for a in (x, fakes)))
+        (real, real_features), (fake, fake_features) = (
+          apply('discriminator', a, c) for a in (x, fakes)
+        )
+        found |= dict(features=(real_features, fake_features))
+        if self.model.adversarial in PAIRED:
+          found |= dict(pairs=losses.relativistic_discriminator(*every_pair(real, fake)).mean())
     return jax.tree.map(lambda a: a.astype(np.float32), found)
 
 
@@ -104,6 +111,11 @@ def prior_gap(mean: jax.Array, logvar: jax.Array) -> jax.Array:
   of z over posteriors `mean`, `logvar` [N, Z] together."""
   variance = mean.var(0) + jnp.exp(logvar).mean(0)
   return losses.gaussian_kl_per_dim(mean.mean(0)[None], jnp.log(variance)[None]).mean()
+
+
+def every_pair(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(first, second) [N * M] of each pair of an element of `first` [N] and one of `second` [M]."""
+  return jnp.repeat(first, len(second)), jnp.tile(second, len(first))
 
 
 def sample_distance(real: jax.Array, fakes: jax.Array) -> jax.Array:
@@ -131,6 +143,8 @@ def signals(arrays: Mapping[str, Any], labels: np.ndarray) -> dict[str, float]:
     found |= dict(active_units=float(np.mean(arrays['active'])), prior_gap=float(arrays['gap']))
   if np.isfinite(arrays.get('distance', np.nan)):  # it is not where all real images are the same
     found |= dict(sample_distance=float(arrays['distance']))
+  if 'pairs' in arrays:
+    found |= dict(pair_loss=float(arrays['pairs']))
   least: Sequence[tuple[float, int]] = ()
   for name in ('pixels', 'features'):
     if name in arrays and (ratios := by_class(*arrays[name], labels)):

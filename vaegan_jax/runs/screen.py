@@ -90,7 +90,7 @@ class Screen:
     while not self.compiled.wait(STILL_EVERY):
       self.say(
         f'still compiling after {duration(time.monotonic() - begin)}: large networks and busy '
-        'machines take minutes; the next start of the same run finds the program in the cache'
+        'machines take minutes. Once compiled, the program is in the cache for the next start'
       )
 
   def done(self, step: int) -> None:
