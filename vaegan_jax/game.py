@@ -21,7 +21,7 @@ from vaegan_jax.rules import (
   plays,
   weighed,
 )
-from vaegan_jax.trends import RECENT, Terms, held
+from vaegan_jax.trends import RECENT, Terms, held, values
 
 CHANCE = dict(bce=math.log(2), hinge=1.0, least_squares=0.125, relativistic=math.log(2))
 WON, LEADS, FOOLED = 0.03, 0.15, 1.7  # losses of the game over chance
@@ -41,7 +41,7 @@ def game(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> S
   bounds is: coloured blots can be as near to photographs, in pixels, as faces are.
   """
   found = losses(history, table, config)
-  distances = [t['sample_distance'] for t in history if 'sample_distance' in t]
+  distances = values(history, 'sample_distance')
   lost = found.level == 'bad' and found.kind != OUT_OF_BOUNDS
   if lost and distances and distances[-1] < OFF:
     return found._replace(level='watch', words=f'{found.words}; samples are still like the images')
@@ -119,7 +119,7 @@ def out_of_bounds(
   swings = min(recent) < FOOLED  # where they do not, the generator has won
   if judged and swings and mean > WILD.get(adversarial, math.inf):
     return f'fake {mean * chance:.2g} on average'
-  pairs = max([t['pair_loss'] for t in history if 'pair_loss' in t][-RECENT:], default=0.0)
+  pairs = max(values(history, 'pair_loss')[-RECENT:], default=0.0)
   return f'{pairs:.2g} on images held out' if pairs > WILD_PAIRS * chance else ''
 
 

@@ -9,7 +9,7 @@ import itertools
 import statistics
 from typing import Any, NamedTuple
 
-from vaegan_jax.trends import Terms, held, means, trend
+from vaegan_jax.trends import Terms, held, means, trend, values
 
 Table = Mapping[str, Mapping[str, float]]  # {network: {loss: weight}}
 
@@ -88,7 +88,7 @@ def lately(history: Sequence[Terms]) -> list[Terms]:
 
 def narrow(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
   """Samples of one class look alike."""
-  ratios = [t['diversity'] for t in history if 'diversity' in t]
+  ratios = values(history, 'diversity')
   if not ratios or ratios[-1] >= ALIKE:
     return None
   if max(ratios) > ARMED and ratios[-1] < NARROW:
@@ -131,14 +131,14 @@ def alike(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> 
 
 def last_two(history: Sequence[Terms], name: str) -> list[float]:
   """The last two values of a signal, which is not in every log; [] if there are fewer."""
-  values = [t[name] for t in history if name in t]
-  return values[-2:] if len(values) > 1 else []
+  known = values(history, name)
+  return known[-2:] if len(known) > 1 else []
 
 
 def off(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
   """Samples are unlike the images, after they were like them or after a beginning."""
   pair = last_two(history, 'sample_distance')
-  nearest = min((t['sample_distance'] for t in history if 'sample_distance' in t), default=OFF)
+  nearest = min(values(history, 'sample_distance'), default=OFF)
   if not pair or min(pair) < OFF or (nearest > NEAR and history[-1]['step'] < UNSEEN):
     return None
   return State(
@@ -218,16 +218,16 @@ def vanished(network: str, history: Sequence[Terms]) -> State | None:
   """
   if network == 'classifier':
     return None
-  values, known = [t[f'gradient_{network}'] for t in history], []
-  most = list(itertools.accumulate(reversed(values), max))[::-1]  # from each log to the last
-  for terms, value, later in zip(history, values, most):
+  norms, known = [t[f'gradient_{network}'] for t in history], []
+  most = list(itertools.accumulate(reversed(norms), max))[::-1]  # from each log to the last
+  for terms, value, later in zip(history, norms, most):
     if history[-1]['step'] - terms['step'] < VANISHED_STEPS:
       break
     judged = len(known) >= 3 and terms['step'] - history[0]['step'] >= HOLD
     if judged and later <= VANISHED * statistics.median(known):
       usual = statistics.median(known)
       return State(
-        'bad', f'the {network} gets no gradient any more ({values[-1]:.2g}; it was {usual:.2g})'
+        'bad', f'the {network} gets no gradient any more ({norms[-1]:.2g}; it was {usual:.2g})'
       )
     bisect.insort(known, value)
   return None

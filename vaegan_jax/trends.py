@@ -8,6 +8,11 @@ Terms = Mapping[str, float]  # of one logged step, with `step`
 RECENT = 5  # logs in a mean
 
 
+def values(history: Sequence[Terms], name: str) -> list[float]:
+  """The values of a term, which need not be in every log."""
+  return [t[name] for t in history if name in t]
+
+
 def held(history: Sequence[Terms], condition: Callable[[Terms], bool]) -> int:
   """Steps for which a condition has held without a break up to the last log; 0 if it does not."""
   first = None
@@ -20,8 +25,8 @@ def held(history: Sequence[Terms], condition: Callable[[Terms], bool]) -> int:
 
 def means(history: Sequence[Terms], name: str) -> list[float]:
   """Means of a term over RECENT logs in a row, of all such stretches; [] with too few logs."""
-  values = [t[name] for t in history if name in t]
-  return [statistics.fmean(values[i : i + RECENT]) for i in range(max(0, len(values) - RECENT + 1))]
+  known = values(history, name)
+  return [statistics.fmean(known[i : i + RECENT]) for i in range(max(0, len(known) - RECENT + 1))]
 
 
 def trend(history: Sequence[Terms], name: str) -> str:
@@ -29,10 +34,10 @@ def trend(history: Sequence[Terms], name: str) -> str:
 
   A stretch has RECENT logs, or half of all; '' for fewer than four logs.
   """
-  values = [t[name] for t in history if name in t]
-  count = min(RECENT, len(values) // 2)
+  known = values(history, name)
+  count = min(RECENT, len(known) // 2)
   if count < 2:
     return ''
-  before = statistics.fmean(values[-2 * count : -count])
-  change = (statistics.fmean(values[-count:]) - before) / (abs(before) + 1e-12)
+  before = statistics.fmean(known[-2 * count : -count])
+  change = (statistics.fmean(known[-count:]) - before) / (abs(before) + 1e-12)
   return '↗' if change > 0.05 else '↘' if change < -0.05 else '→'

@@ -86,12 +86,10 @@ class Probe:
       if len(x) > 1:
         found |= dict(distance=sample_distance(x, fakes))
       if 'discriminator' in self.model.networks:
-        (real, real_features), (fake, fake_features) = (
-          apply('discriminator', a, c) for a in (x, fakes)
-        )
-        found |= dict(features=(real_features, fake_features))
+        logits, features = zip(*(apply('discriminator', a, c) for a in (x, fakes)))
+        found |= dict(features=features)
         if self.model.adversarial in PAIRED:
-          found |= dict(pairs=losses.relativistic_discriminator(*every_pair(real, fake)).mean())
+          found |= dict(pairs=losses.relativistic_discriminator(*every_pair(*logits)).mean())
     return jax.tree.map(lambda a: a.astype(np.float32), found)
 
 
