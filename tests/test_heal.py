@@ -237,11 +237,22 @@ def test_the_distance_of_samples():
     assert float(probe.sample_distance(x, other)) == pytest.approx(known, abs=1e-4)
 
 
-def test_every_pair():
-  first, second = probe.every_pair(np.arange(2), np.arange(10, 13))
-  assert list(zip(first.tolist(), second.tolist())) == [
-    (a, b) for a in (0, 1) for b in (10, 11, 12)
-  ]
+def test_the_loss_of_pairs_does_not_compare_classes():
+  """A critic may add any constant to all outputs of a class."""
+  labels = np.array([0, 1, 0, 1, 1])
+  real, fake = np.random.default_rng(0).normal(size=(2, 5))
+  same = [(i, j) for i in range(5) for j in range(5) if labels[i] == labels[j]]
+  known = np.mean([np.log1p(np.exp(fake[j] - real[i])) for i, j in same])
+  assert len(same) == 13
+  for offset in (0, 30):
+    found = probe.pair_loss(real + offset * labels, fake + offset * labels, labels)
+    assert float(found) == pytest.approx(known, rel=1e-5)
+
+
+def test_few_classes_have_more_images_each():
+  shown = data.Dataset('two', np.zeros((200, 1, 1, 1), np.uint8), labels=np.arange(200) % 2)
+  _, labels = probe.chosen(shown, 2)
+  assert np.bincount(labels).tolist() == [32, 32]
 
 
 def test_signals_that_few_images_do_not_have():

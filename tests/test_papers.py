@@ -78,8 +78,12 @@ def test_larsen_annealing():
 def test_step_schedule_ends_with_a_fifth_at_the_end():
   rate = optim.learning_rate('step', jnp.float32(1e-3), end=2e-4, steps=50)
   np.testing.assert_allclose([rate(t) for t in (0, 39, 40, 49, 99)], [1e-3] * 2 + [2e-4] * 3)
-  low = optim.learning_rate('step', 1e-4, end=2e-4, steps=50)  # a rate that never rises
-  np.testing.assert_allclose([low(0), low(49)], [1e-4] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize('schedule', ['step', 'cosine', 'larsen'])
+def test_no_learning_rate_rises(schedule):
+  rate = optim.learning_rate(schedule, 1e-4, end=2e-4, steps=50)
+  np.testing.assert_allclose([rate(t) for t in (0, 25, 49, 50)], [1e-4] * 4, rtol=1e-6)
 
 
 def test_the_last_rate_has_the_factors_of_the_networks():

@@ -1,6 +1,7 @@
 """Restored models: what they return, and what they refuse."""
 
 from fractions import Fraction
+import json
 import os
 import pathlib
 import subprocess
@@ -182,6 +183,24 @@ def test_restoring_what_is_not_there(tmp_path):
   assert restore(workdir).step == 7
   with pytest.raises(ValueError, match='no checkpoint of step 8; it has 7'):
     restore(workdir, 8)
+
+
+@pytest.mark.parametrize(
+  ('part', 'field', 'value', 'words'),
+  [
+    ('network', 'latent_size', 5, 'shape'),
+    ('network', 'name', 'residual', 'structure'),
+    ('method', 'encoder', {'kl': 1.0}, 'arrays are missing'),
+  ],
+)
+def test_a_checkpoint_of_other_networks_is_named(tmp_path, part, field, value, words):
+  workdir = saved(tmp_path, 'gan', dict(condition='none', names=[], size=0))
+  written = checkpoint.manifest(workdir, 7)
+  written['config'][part][field] = value
+  path = workdir / 'checkpoints/7.json'
+  path.write_text(json.dumps({**written, 'sha256': checkpoint.seal(written)}))
+  with pytest.raises(ValueError, match=f'7 does not fit the networks of its config .*{words}'):
+    restore(workdir)
 
 
 def test_restore_reads_the_ema_weights_alone(tmp_path):

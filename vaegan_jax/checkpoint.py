@@ -215,11 +215,8 @@ def save(
   def commit():
     response.result()  # on the first process: every process has written, Orbax has committed
     if first:
-      digests = {
-        p.relative_to(folder).as_posix(): sha256(p)
-        for p in sorted(folder.rglob('*'))
-        if p.is_file()
-      }
+      kept = [p for p in sorted(folder.rglob('*')) if p.is_file()]
+      digests = {p.relative_to(folder).as_posix(): sha256(p) for p in kept}
       written = dict(step=step, files=digests, config=config, about=about, health=health)
       claimed()
       files.write_json(folder.with_suffix('.json'), {**written, 'sha256': seal(written)})
@@ -265,19 +262,29 @@ def set_aside(workdir: str | os.PathLike, which: Iterable[int]) -> None:
 
 
 def load(
-  workdir: str | os.PathLike, step: int, like: Mapping[str, Any], sharding: jax.sharding.Sharding
+  workdir: str | os.PathLike, step: int, like: dict[str, Any], sharding: jax.sharding.Sharding
 ) -> dict[str, Any]:
   """The fields of a saved state that `like` names, as arrays of this sharding.
 
   like: {field: tree of what has a shape and a dtype}.
+
+  Raises ValueError if the checkpoint has no such array, or one of another shape.
   """
-  like = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), dict(like)
-  )
-  context = ocp.Context()
+  like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
+  folder, context = paths.open_path(workdir).absolute() / FOLDER / str(step), ocp.Context()
   context.pytree_options.loading.partial_load = True
-  with context:
-    return ocp.load(str(paths.open_path(workdir).absolute() / FOLDER / str(step)), like)
+  try:
+    with context:
+      loaded = ocp.load(str(folder), like)
+    if all(isinstance(a, jax.Array) for a in jax.tree.leaves(loaded)):
+      return loaded
+    wrong = 'arrays are missing'  # Orbax leaves their shapes in the tree
+  except (TypeError, ValueError) as e:
+    wrong = str(e).split('. ')[0]
+  raise ValueError(
+    f'{folder} does not fit the networks of its config ({wrong}): use the version of vaegan_jax '
+    'that saved it, see started.json beside it'
+  )
 
 
 def shapes(workdir: str | os.PathLike, step: int) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
         'discriminator won',
       )
     return State(
-      'good', f'matching features ({value}, which may be low): ' + course(history, table)
+      'good', f'matching features ({value}; low is no fault here): ' + course(history, table)
     )
   if told := out_of_bounds(history, config['adversarial'], fake):
     return State(

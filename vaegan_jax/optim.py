@@ -18,12 +18,11 @@ def learning_rate(
   """An optax schedule: step -> learning rate.
 
   Args:
-    schedule: `constant`; `step`: start, then for the last fifth of the steps end, if that is
-      less; `cosine` from start to end; or `larsen`, the annealing of the authors' code, start -
-      (t / steps)^0.75 (start - end), which they update once every 250 steps and which is
-      continuous here.
+    schedule: `constant`; `step`: start, then end for the last fifth of the steps; `cosine` from
+      start to end; or `larsen`, the annealing of the authors' code, start - (t / steps)^0.75
+      (start - end), which they update once every 250 steps and which is continuous here.
     start: the first learning rate; a start of 0 stays 0. A traced start must not be 0.
-    end: the learning rate after `steps`.
+    end: the learning rate after `steps`; start, if that is less, so that no rate rises.
     steps: length of the schedule.
 
   Raises:
@@ -31,9 +30,10 @@ def learning_rate(
   """
   if schedule == 'constant' or (isinstance(start, (int, float)) and not start):
     return optax.schedules.constant_schedule(start)
+  end = jnp.minimum(start, end)
   if schedule == 'step':
-    constant, last = optax.schedules.constant_schedule, jnp.minimum(start, end)
-    return optax.schedules.join_schedules([constant(start), constant(last)], [steps * 4 // 5])
+    constant = optax.schedules.constant_schedule
+    return optax.schedules.join_schedules([constant(start), constant(end)], [steps * 4 // 5])
   if schedule == 'cosine':
     return optax.schedules.cosine_decay_schedule(start, steps, alpha=end / start)
   if schedule == 'larsen':

@@ -8,8 +8,9 @@ The training step does not know of it, so its numbers stay as they are to the bi
     diversity_class       is
     sample_distance       energy distance of samples from real images, in pixels, over the mean
                           distance of two real images: 0 where they are distributed alike
-    pair_loss             softplus(D(sample) - D(image)), in nats, over all pairs of the real images
-                          and the samples, of a relativistic critic: its loss on images held out
+    pair_loss             softplus(D(sample) - D(image)), in nats, over all pairs of a real image
+                          and a sample of its class, of a relativistic critic: its loss on images
+                          held out. Between classes its outputs may differ by any constant
     posterior_kl          KL of q(z|x) from the prior, in nats, whatever its weight is
     prior_gap             KL of the latents of all images together, as a Gaussian, from the prior,
                           in nats, mean over latents: 0 where samples from the prior are what the
@@ -30,7 +31,7 @@ from vaegan_jax.model import PAIRED, Model
 from vaegan_jax.parallel import compiler_options
 from vaegan_jax.step import as_condition, as_float
 
-CLASSES, EACH, ALONE = 16, 8, 64  # most classes; images of each; images where there are no classes
+CLASSES, EACH, ALONE = 16, 8, 64  # most classes; least images of each; least images in all
 ACTIVE = 0.01
 
 
@@ -42,7 +43,7 @@ class Probe:
     latent_size: Z.
     about: of the data, see build.about; samples under attributes are not compared, as no two real
       images share all of theirs.
-    shown: real images; EACH of each class are taken.
+    shown: real images; EACH or more of each class are taken.
   """
 
   def __init__(
@@ -89,7 +90,7 @@ class Probe:
         logits, features = zip(*(apply('discriminator', a, c) for a in (x, fakes)))
         found |= dict(features=features)
         if self.model.adversarial in PAIRED:
-          found |= dict(pairs=losses.relativistic_discriminator(*every_pair(*logits)).mean())
+          found |= dict(pairs=pair_loss(logits[0], logits[1], self.labels))
     return jax.tree.map(lambda a: a.astype(np.float32), found)
 
 
@@ -100,7 +101,8 @@ def chosen(shown: data.Dataset, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return at, np.zeros(len(at), int)
   some = np.unique(np.linspace(0, classes - 1, min(classes, CLASSES)).astype(int))
   labels = np.asarray(shown.labels)
-  at = np.concatenate([np.flatnonzero(labels == k)[:EACH] for k in some])
+  each = max(EACH, ALONE // len(some))
+  at = np.concatenate([np.flatnonzero(labels == k)[:each] for k in some])
   return at, labels[at]
 
 
@@ -111,9 +113,11 @@ def prior_gap(mean: jax.Array, logvar: jax.Array) -> jax.Array:
   return losses.gaussian_kl_per_dim(mean.mean(0)[None], jnp.log(variance)[None]).mean()
 
 
-def every_pair(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """(first, second) [N * M] of each pair of an element of `first` [N] and one of `second` [M]."""
-  return jnp.repeat(first, len(second)), jnp.tile(second, len(first))
+def pair_loss(real: jax.Array, fake: jax.Array, labels: np.ndarray) -> jax.Array:
+  """Mean loss of a relativistic critic with logits `real` and `fake` [N], over all pairs of one
+  class; real[i] and fake[i] are of class labels[i]."""
+  i, j = np.nonzero(labels[:, None] == labels)
+  return losses.relativistic_discriminator(real[i], fake[j]).mean()
 
 
 def sample_distance(real: jax.Array, fakes: jax.Array) -> jax.Array:

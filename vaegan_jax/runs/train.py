@@ -274,8 +274,9 @@ def say_what_trains(
   what = f'{count(states[0]):,} parameters'
   if not run.alone:
     what = f'{len(states)} members in {len(stages[-1].programs)} program(s)'
+  held_out = f', {len(run.shown.images):,} held out' if run.config.data.held_out else ''
   run.say(
-    f'{dataset.name}: {len(dataset.images):,} images; {what}; {jax.device_count()} '
+    f'{dataset.name}: {len(dataset.images):,} images{held_out}; {what}; {jax.device_count()} '
     f'{jax.devices()[0].platform} device(s). Compiling the step, which can take a minute '
     'the first time'
   )
