@@ -49,6 +49,12 @@ def test_a_page_loads_nothing_and_escapes_what_a_run_says(tmp_path):
   assert 'fair' in text and 'resumed' in text and 'vaegan-sample' in text
 
 
+@pytest.mark.parametrize('method', ['vae', 'gan'])
+def test_a_page_offers_reconstructions_where_there_is_an_encoder(tmp_path, method):
+  text = page.write([make_run(tmp_path / 'run', method=method)], tmp_path / 'x.html').read_text()
+  assert ('--mode=reconstruct' in text) == (method == 'vae') and '--mode=interpolate' in text
+
+
 def test_a_page_stays_small(tmp_path, monkeypatch):
   """Noise hardly shrinks: 12 such pictures of each kind and two runs are over this budget."""
   monkeypatch.setattr(pictures, 'BUDGET', 250_000)

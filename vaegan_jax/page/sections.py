@@ -126,7 +126,7 @@ def events_section(run: Recorded) -> str:
 
 
 def commands_section(run: Recorded) -> str:
-  """How to resume, sample, judge, compare and hand on."""
+  """How to resume, sample, reconstruct, judge and hand on."""
   where = f'--workdir={shlex.quote(str(run.workdir))}'
   command, folder = run.started.get('command'), run.started.get('folder', '')
   if command:
@@ -136,11 +136,14 @@ def commands_section(run: Recorded) -> str:
   rows = {
     'Resume (the same command; it ends at once if all steps are done)': again,
     'Sample': f'vaegan-sample {where} --out=samples.png',
+    'Reconstruct': f'vaegan-sample {where} --out=reconstructions.png --mode=reconstruct',
     'Interpolate': f'vaegan-sample {where} --out=interpolations.png --mode=interpolate',
     'Judge': f'vaegan-evaluate {where}',
     'Hand on': f'vaegan-export {where} --out=model.zip',
     'Renew this page': f'vaegan-report {where}',
   }
+  if not run.config['method'].get('encoder'):
+    del rows['Reconstruct']
   shown = ''.join(f'<h3>{text(k)}</h3><pre>{text(v)}</pre>' for k, v in rows.items())
   return section('Commands', shown)
 
