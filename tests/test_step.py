@@ -17,6 +17,7 @@ from vaegan_jax.step import (
   as_float,
   draw,
   finite,
+  global_norm,
   shuffled,
   train_step,
   uniform_classes,
@@ -516,6 +517,16 @@ def test_a_step_is_the_optimizers_update_of_the_gradients_to_rounding():
     ):
       assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
       jax.tree.map(assert_close, found, expected)
+
+
+def test_the_norm_of_a_tree_on_a_tpu_is_its_norm(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  shapes = ((2, 2, 64, 5), (256, 7), (130, 7), (9,), ())  # the first two as traces
+  tree = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
+  np.testing.assert_allclose(global_norm(tree), optax.tree.norm(tree), rtol=1e-6)
+  assert 'dot_general' in str(jax.make_jaxpr(global_norm)(tree[1]))
+  for bad in (np.nan, np.inf, -np.inf):
+    assert not np.isfinite(global_norm([tree[0].at[1, 0, 3, 2].set(bad), *tree[1:]]))
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])

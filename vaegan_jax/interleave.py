@@ -15,7 +15,7 @@ def merged(groups: Sequence[jax.Array], longest: int = RUN) -> jax.Array:
   if length == 1:
     return jnp.stack(groups, 1).reshape(-1, *groups[0].shape[1:])
   runs = [a.reshape(-1, length, *a.shape[1:]) for a in groups]
-  return jnp.stack(runs, 1).reshape(-1, *groups[0].shape[1:])
+  return jnp.concatenate(runs, 1).reshape(-1, *groups[0].shape[1:])
 
 
 def separated(a: jax.Array, n: int, longest: int = RUN) -> list[jax.Array]:
@@ -23,8 +23,8 @@ def separated(a: jax.Array, n: int, longest: int = RUN) -> list[jax.Array]:
   length = run_length(len(a) // n, longest)
   if length == 1:
     return [a[i::n] for i in range(n)]
-  runs = a.reshape(-1, n, length, *a.shape[1:])
-  return [runs[:, i].reshape(-1, *a.shape[1:]) for i in range(n)]
+  runs = jnp.split(a.reshape(-1, n * length, *a.shape[1:]), n, 1)
+  return [own.reshape(-1, *a.shape[1:]) for own in runs]
 
 
 def run_length(examples: int, longest: int = RUN) -> int:

@@ -216,7 +216,7 @@ def train_step(
     )
     if axis_name is not None:
       grads, terms = lax.pmean((grads, terms), axis_name)
-    norms = {f'gradient_{n}': optax.tree.norm(grad) for n, grad in grads.items()}
+    norms = {f'gradient_{n}': global_norm(grad) for n, grad in grads.items()}
     params, opt_state = dict(state.params), dict(state.opt_state)
     held = gate(terms) if gate else {}
     for network, grad in grads.items():
@@ -249,6 +249,25 @@ def train_step(
     )
 
   return step
+
+
+def global_norm(tree: Any) -> jax.Array:
+  """float32 []: the Euclidean norm of a tree of arrays.
+
+  On a TPU its matrix units sum the squares of large arrays, six times as fast as its vector unit by
+  XLA's estimate, and in bfloat16 take what bfloat16 gradients hold.
+  """
+  if jax.default_backend() != 'tpu':
+    return optax.tree.norm(tree)
+  return jnp.sqrt(sum(map(squares, jax.tree.leaves(tree))))
+
+
+def squares(a: jax.Array) -> jax.Array:
+  """float32 []: the sum of squares of an array: a trace, if it has whole tiles of 128 rows."""
+  if a.ndim < 2 or a.size % (128 * a.shape[-1]):
+    return jnp.square(a).sum()
+  rows = a.reshape(-1, 128, a.shape[-1])
+  return jnp.trace(jnp.einsum('nik,njk->ij', rows, rows, preferred_element_type=jnp.float32))
 
 
 def finite(tree: Any) -> jax.Array:
