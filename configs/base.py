@@ -64,6 +64,7 @@ def get_config(argument: str) -> ConfigDict:
         width=1.0,  # factor on the published numbers of channels and units
         encoder_units=2048,  # larsen: of the encoder's full layer; paper 2048, code 1024
         detail_channels=0,  # residual: of the generator's last map, times width; 0: none
+        patch_logits=False,  # residual: whether the discriminator also judges parts of images
         conditional_discriminator=False,  # whether the discriminator sees the condition
       ),
       normalise=dict(  # batch norm over all groups of images (joint) or each by itself (apart)
@@ -109,6 +110,7 @@ RECOMMENDED = {
   'ema_decay': 0.999,  # its warm-up follows the length of the run
   'network.name': 'residual',
   'network.detail_channels': 32,
+  'network.patch_logits': True,
   'every.reconstruct': 4,  # these two save a third of a step's time, and samples gain by it
   'every.penalise': 4,
   'normalise.makers': 'apart',  # nothing is normalised over a batch: apart costs less

@@ -115,6 +115,23 @@ def test_a_generator_of_an_older_run_has_its_old_parameters(key):
   assert details[1] == (None, (3, 3, trunk, 4 * now.data.channels))
 
 
+@pytest.mark.parametrize(('size', 'patches'), [(16, [8]), (32, [8, 16]), (64, [8, 16])])
+def test_a_critic_adds_the_mean_logit_of_its_parts(key, size, patches):
+  x = jax.random.normal(key, (3, size, size, 3))
+  net = residual.Discriminator(image_size=size, channels=3, width=WIDTH, patch_logits=True)
+  apply, v = made(net, key, x, None)
+  params = dict(v['params'])
+  own = {k: params.pop(k) for k in v['params'] if k.startswith('patch')}
+  assert sorted(own) == sorted(f'patch{s}' for s in patches)
+  whole, _ = made(net.clone(patch_logits=False), key, x, None)
+  expected, _ = whole({'params': params}, x, None)
+  maps = residual.Descent(WIDTH, 1).apply({'params': params['maps']}, x)
+  for s in patches:
+    h, p = residual.leaky_relu(maps[s]), own[f'patch{s}']
+    expected += (h @ p['kernel'][0, 0] + p['bias']).mean((1, 2, 3))
+  np.testing.assert_allclose(apply(v, x, None)[0], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_truncation_sets_the_length_of_latents(key):
   z = jax.random.normal(key, (8, 5))

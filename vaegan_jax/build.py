@@ -98,9 +98,8 @@ def held_out(config: ConfigDict, seen: data.Dataset | None = None) -> data.Datas
 def own_images(config: ConfigDict, path: str) -> data.Dataset:
   """A folder or zip of images, resized for a config's networks."""
   d = config.data
-  return data.load(
-    'folder', image_size=d.image_size, channels=d.channels, path=path, cache_dir=d.cache_dir
-  )
+  size = dict(image_size=d.image_size, channels=d.channels)
+  return data.load('folder', **size, path=path, cache_dir=d.cache_dir)
 
 
 def about(config: ConfigDict, dataset: data.Dataset) -> dict[str, Any]:
@@ -132,7 +131,8 @@ def networks(config: ConfigDict, names: Iterable[str]) -> dict[str, Any]:
   if n.name == 'larsen':
     extra['encoder']['units'] = n.encoder_units
   if n.name == 'residual':
-    extra['generator'] = dict(detail_channels=n.get('detail_channels', 0))  # not in older runs
+    extra['generator'] = dict(detail_channels=n.get('detail_channels', 0))  # older runs lack both
+    extra['discriminator']['patch_logits'] = n.get('patch_logits', False)
   home, made = module(n.name), {}
   for name in names:
     kind, arguments = name.capitalize(), {**shared, **extra.get(name, {})}

@@ -49,6 +49,7 @@ ADDED = {
   'every.reconstruct': 1,
   'every.penalise': 1,
   'network.detail_channels': 0,
+  'network.patch_logits': False,
   'data.augment': 'none',
   'data.pipeline': 'auto',
   'balance.mode': 'off',

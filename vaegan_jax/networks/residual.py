@@ -218,13 +218,15 @@ class Discriminator(nn.Module):
   """logits [B] float32, and Dis_l [B, F]: the map of 8x8 pixels.
 
   A condition c [B, A] enters as a projection (Miyato & Koyama 2018): its embedding times the
-  features below the logit.
+  features below the logit. With patch_logits, the logit adds the mean of those of the places of
+  the maps of 8x8 and 16x16 pixels (compare PatchGAN, Isola et al. 2017).
   """
 
   image_size: int
   channels: int
   width: float = 1.0
   conditional: bool = False  # whether c is seen
+  patch_logits: bool = False
   blocks: int = 1
   dtype: Any = jnp.float32
   axis_name: str | None = None
@@ -236,6 +238,10 @@ class Discriminator(nn.Module):
     h = leaky_relu(maps[SMALLEST]).reshape(x.shape[0], -1)
     features = maps.get(2 * SMALLEST, maps[SMALLEST]).reshape(x.shape[0], -1)
     logit = Dense(1, name='logit')(h.astype(jnp.float32))[:, 0]
+    patch = functools.partial(Conv, 1, (1, 1), dtype=self.dtype, kernel_init=layers.lecun_normal)
+    for size in sorted(set(maps) - {SMALLEST}) if self.patch_logits else ():
+      places = patch(name=f'patch{size}')(leaky_relu(maps[size]))
+      logit += places.astype(jnp.float32).mean((1, 2, 3))
     if self.conditional:
       units = layers.scaled(CHANNELS[SMALLEST], self.width)
       seen = Dense(units, dtype=self.dtype, name='seen')(h).astype(jnp.float32)
