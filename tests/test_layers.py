@@ -60,7 +60,7 @@ MAY = {
   'paths': {'buckets'},
   'lease': {'buckets', 'paths'},
   'files': {'interrupts', 'paths', 'words'},
-  'checkpoint': {'files', 'paths'},
+  'checkpoint': {'files', 'hosts', 'paths'},
   'metrics.arrays': set(),
   'metrics.distances': set(),
   **METRICS,
@@ -154,7 +154,7 @@ MAY = {
   'runs.hangs': set(),
   'runs.events': {'checkpoint', 'files', 'page.read', 'rules'},
   'runs.workdir': {
-    *('checkpoint', 'failures', 'files', 'lease', 'paths', 'settings', 'runs.events'),
+    *('checkpoint', 'failures', 'files', 'hosts', 'lease', 'paths', 'settings', 'runs.events'),
   },
   'runs.probe': {'data', 'losses', 'model', 'parallel', 'step'},
   'runs.watch': {

@@ -1,7 +1,6 @@
 """Restored models: what they return, and what they refuse."""
 
 from fractions import Fraction
-import gc
 import json
 import os
 import pathlib
@@ -186,16 +185,12 @@ def test_restoring_what_is_not_there(tmp_path):
     restore(workdir, 8)
 
 
-# Orbax drops what it has not read yet; the collection below keeps that within this test.
-@pytest.mark.filterwarnings(
-  'ignore::pytest.PytestUnraisableExceptionWarning', 'ignore::RuntimeWarning'
-)
 @pytest.mark.parametrize(
   ('part', 'field', 'value', 'words'),
   [
-    ('network', 'latent_size', 5, 'shape'),
-    ('network', 'name', 'residual', 'structure'),
-    ('method', 'encoder', {'kl': 1.0}, 'arrays are missing'),
+    ('network', 'latent_size', 5, r'generator/.* has the shape \(.*\) there and \(.*\) here'),
+    ('network', 'name', 'residual', 'generator/.* there and None here|None there'),
+    ('method', 'encoder', {'kl': 1.0}, 'encoder/.* None there'),
   ],
 )
 def test_a_checkpoint_of_other_networks_is_named(tmp_path, part, field, value, words):
@@ -204,9 +199,8 @@ def test_a_checkpoint_of_other_networks_is_named(tmp_path, part, field, value, w
   written['config'][part][field] = value
   path = workdir / 'checkpoints/7.json'
   path.write_text(json.dumps({**written, 'sha256': checkpoint.seal(written)}))
-  with pytest.raises(ValueError, match=f'7 does not fit the networks of its config .*{words}'):
+  with pytest.raises(ValueError, match=f'7 does not fit the networks of its config: ema/{words}'):
     restore(workdir)
-  gc.collect()
 
 
 def test_restore_reads_the_ema_weights_alone(tmp_path):

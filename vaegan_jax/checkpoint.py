@@ -15,6 +15,7 @@ a manifest is an unfinished save; the next save of that step replaces it.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent import futures
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from vaegan_jax import files, paths
+from vaegan_jax import files, hosts, paths
 
 FOLDER = 'checkpoints'
 ENTRIES = {'step', 'files', 'config', 'about'}  # of a manifest; newer ones add health and sha256
@@ -156,7 +157,7 @@ def damage(workdir: str | os.PathLike, step: int) -> str:
     path = folder / name
     if not path.is_file():
       return f'{path} is missing'
-    if digest != sha256(path):
+    if digest != paths.sha256(path):
       return f'{path} is not what was saved (its SHA-256 differs)'
   return ''
 
@@ -165,12 +166,6 @@ def intact_steps(workdir: str | os.PathLike, damaged: int) -> str:
   """The intact checkpoints, in words; `damaged` is known not to be one."""
   good = [s for s in steps(workdir) if s != damaged and not damage(workdir, s)]
   return f'intact: steps {", ".join(map(str, good))}' if good else 'no other checkpoint is intact'
-
-
-def sha256(path: str | os.PathLike) -> str:
-  """The SHA-256 of a file, in hexadecimal."""
-  with paths.open_path(path).open('rb') as f:
-    return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
 def save(
@@ -208,7 +203,7 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     paths.remove(folder)  # an unfinished save, as is what Orbax left
     remove_unfinished(workdir, step)
-  barrier(f'save {step}')
+  hosts.barrier(f'save {step}')
   health = _health(state, heals)
   response = ocp.save_async(str(folder), vars(state))
 
@@ -216,7 +211,7 @@ def save(
     response.result()  # on the first process: every process has written, Orbax has committed
     if first:
       kept = [p for p in sorted(folder.rglob('*')) if p.is_file()]
-      digests = {p.relative_to(folder).as_posix(): sha256(p) for p in kept}
+      digests = {p.relative_to(folder).as_posix(): paths.sha256(p) for p in kept}
       written = dict(step=step, files=digests, config=config, about=about, health=health)
       claimed()
       files.write_json(folder.with_suffix('.json'), {**written, 'sha256': seal(written)})
@@ -268,33 +263,37 @@ def load(
 
   like: {field: tree of what has a shape and a dtype}.
 
-  Raises ValueError if the checkpoint has no such array, or one of another shape.
+  Raises ValueError if the checkpoint has other arrays, see misfit().
   """
-  like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
   folder, context = paths.open_path(workdir).absolute() / FOLDER / str(step), ocp.Context()
+  if wrong := misfit(workdir, step, like):
+    raise ValueError(
+      f'{folder} does not fit the networks of its config: {wrong}; use the version of vaegan_jax '
+      'that saved it, see started.json beside it'
+    )
+  like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
   context.pytree_options.loading.partial_load = True
-  try:
-    with context:
-      loaded = ocp.load(str(folder), like)
-    if all(isinstance(a, jax.Array) for a in jax.tree.leaves(loaded)):
-      return loaded
-    wrong = 'arrays are missing'  # Orbax leaves their shapes in the tree
-  except (TypeError, ValueError) as e:
-    wrong = str(e).split('. ')[0]
-  raise ValueError(
-    f'{folder} does not fit the networks of its config ({wrong}): use the version of vaegan_jax '
-    'that saved it, see started.json beside it'
-  )
+  with context:
+    return ocp.load(str(folder), like)
+
+
+def misfit(workdir: str | os.PathLike, step: int, like: Mapping[str, Any]) -> str:
+  """The first array of a network in `like` with another shape in the checkpoint; '' if none."""
+  here, there = by_path(like), by_path(shapes(workdir, step))
+  networks = {path[:2] for path in here}  # such as ('params', 'encoder')
+  for path in dict.fromkeys([*here, *there]):
+    if path[:2] in networks and here.get(path) != there.get(path):
+      return f'{"/".join(path)} has the shape {there.get(path)} there and {here.get(path)} here'
+  return ''
+
+
+def by_path(tree: Any) -> dict[tuple[str, ...], tuple[int, ...]]:
+  """{path: shape} of the arrays of a tree; Orbax's metadata have dicts for named tuples."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  name = functools.partial(jax.tree_util.keystr, simple=True)
+  return {tuple(name((key,)) for key in path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def shapes(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
   """The fields of a saved state, as trees whose leaves have a `shape` and a `dtype`."""
   return ocp.metadata(str(paths.open_path(workdir).absolute() / FOLDER / str(step))).metadata
-
-
-def barrier(name: str) -> None:
-  """Waits until all processes of the run are here."""
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices(name)

@@ -197,6 +197,16 @@ def leave(code: int) -> None:
   os._exit(code)
 
 
+def barrier(name: str) -> None:
+  """Waits until all processes of the run are here."""
+  import jax
+
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)
+
+
 def check_same(facts: Mapping[str, Any], remedy: str) -> None:
   """Raises ValueError, on all processes, unless all give the same facts; names those that differ.
 

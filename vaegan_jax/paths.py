@@ -1,5 +1,6 @@
 """Paths of users: local ones, and URLs of buckets such as gs://BUCKET/NAME."""
 
+import hashlib
 import importlib.util
 import os
 import pathlib
@@ -117,3 +118,9 @@ def cache_home() -> pathlib.Path:
   """The folder of all caches: $XDG_CACHE_HOME/vaegan_jax, or ~/.cache/vaegan_jax."""
   home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(home).expanduser() / 'vaegan_jax'
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """The SHA-256 of a file, in hexadecimal."""
+  with open_path(path).open('rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()

@@ -133,17 +133,17 @@ def commands_section(run: Recorded) -> str:
     again = f'cd {shlex.quote(str(folder))}\n{shlex.join(map(str, command))}'
   else:
     again = '# call train() again with the config and the workdir of this run'
+  reconstruct = f'vaegan-sample {where} --out=reconstructions.png --mode=reconstruct'
+  encodes = bool(run.config['method'].get('encoder'))
   rows = {
     'Resume (the same command; it ends at once if all steps are done)': again,
     'Sample': f'vaegan-sample {where} --out=samples.png',
-    'Reconstruct': f'vaegan-sample {where} --out=reconstructions.png --mode=reconstruct',
+    **({'Reconstruct': reconstruct} if encodes else {}),
     'Interpolate': f'vaegan-sample {where} --out=interpolations.png --mode=interpolate',
     'Judge': f'vaegan-evaluate {where}',
     'Hand on': f'vaegan-export {where} --out=model.zip',
     'Renew this page': f'vaegan-report {where}',
   }
-  if not run.config['method'].get('encoder'):
-    del rows['Reconstruct']
   shown = ''.join(f'<h3>{text(k)}</h3><pre>{text(v)}</pre>' for k, v in rows.items())
   return section('Commands', shown)
 

@@ -143,17 +143,11 @@ def check_data(origin: Origin, config: ConfigDict, about: dict) -> None:
       )
   program = programs.stages([config], about['size'])[-1].programs[0]
   state = jax.eval_shape(programs.init(config, about['size'], program), jax.random.key(0))
-  saved = checkpoint.shapes(origin.workdir, origin.step)
-  for field, trees in shared(origin, state).items():
-    for name, tree in trees.items():
-      here, there = by_path(tree), by_path(saved[field].get(name, {}))
-      for path in dict.fromkeys([*here, *there]):
-        if here.get(path) != there.get(path):
-          raise ValueError(
-            f'--init_from={origin.workdir} has other networks: {field} {name}{path} has the shape '
-            f'{there.get(path)} there and {here.get(path)} here, though the configs agree: '
-            'was it trained by another version?'
-          )
+  if wrong := checkpoint.misfit(origin.workdir, origin.step, shared(origin, state)):
+    raise ValueError(
+      f'--init_from={origin.workdir} has other networks: {wrong}, though the configs agree: '
+      'was it trained by another version?'
+    )
 
 
 def with_weights(origin: Origin, state: TrainState, at_rest: Any) -> TrainState:
@@ -171,12 +165,6 @@ def shared(origin: Origin, state: TrainState) -> dict[str, dict[str, Any]]:
     field: {k: tree for k, tree in getattr(state, field).items() if k in origin.networks}
     for field in WEIGHTS
   }
-
-
-def by_path(tree: Any) -> dict[str, tuple[int, ...]]:
-  """{path: shape} of the arrays of a tree."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def shortly(value: Any) -> str:

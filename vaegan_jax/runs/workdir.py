@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import checkpoint, files, paths, settings
+from vaegan_jax import checkpoint, files, hosts, paths, settings
 from vaegan_jax.failures import RunFailed
 from vaegan_jax.runs import events
 
@@ -127,7 +127,7 @@ def begin(
     for member in members:  # of a heal that was decided and not done before the run was killed
       gone = events.abandoned(member.workdir, events.read(member.workdir))
       checkpoint.set_aside(member.workdir, gone)
-  checkpoint.barrier('heal')
+  hosts.barrier('heal')
   start = resume_step(members, workdir, strict, from_step)
   for member in members:
     check_resumable(member, start)
@@ -145,7 +145,7 @@ def begin(
       if known or (member.workdir / events.NAME).exists():
         events.write(member.workdir, known)
       events.forget(member.workdir / 'metrics.jsonl', start, len(events.heals(known)))
-    checkpoint.barrier('begin')
+    hosts.barrier('begin')
   return start
 
 
