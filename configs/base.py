@@ -174,7 +174,7 @@ def optimizer_defaults(conditional: bool) -> dict[str, Any]:
     learning_rate=2e-4 if conditional else 3e-4,
     factor=dict(encoder=1.0, generator=1.0, discriminator=1.0, classifier=1.0),  # on both rates
     schedule='constant',  # constant, step, cosine, or larsen (its code's annealing)
-    end=1e-6,  # rate at the end of cosine and larsen; step: of the last fifth, if lower
+    end=1e-6,  # rate at the end of cosine and larsen, and of the last fifth of step; if it is lower
     b1=0.5,  # adam
     b2=0.999,  # adam
     decay=0.9,  # rmsprop

@@ -60,7 +60,8 @@ MAY = {
   'paths': {'buckets'},
   'lease': {'buckets', 'paths'},
   'files': {'interrupts', 'paths', 'words'},
-  'checkpoint': {'files', 'hosts', 'paths'},
+  'trees': set(),
+  'checkpoint': {'files', 'hosts', 'paths', 'trees'},
   'metrics.arrays': set(),
   'metrics.distances': set(),
   **METRICS,
@@ -174,7 +175,7 @@ MAY = {
     *('runs.watch', 'runs.workdir'),
   },
   'runs.fork': {
-    *('checkpoint', 'files', 'paths', 'programs', 'sample', 'settings', 'step'),
+    *('checkpoint', 'files', 'paths', 'programs', 'sample', 'settings', 'step', 'trees'),
     *('runs.events', 'runs.workdir'),
   },
   'runs.memory': {'hosts', 'parallel', 'words'},

@@ -107,6 +107,24 @@ def test_resuming_from_a_step_sets_later_ones_aside(copy):
   assert len(list((copy / 'checkpoints').glob('4*.aside-*'))) == 2
 
 
+def test_a_checkpoint_of_other_networks_is_refused_before_anything_is_changed(copy, monkeypatch):
+  """As where somebody resumes after a change of their own network."""
+  shapes = checkpoint.shapes
+
+  def other(*where):
+    saved = shapes(*where)
+    return {**saved, 'params': {**saved['params'], 'encoder': saved['params']['generator']}}
+
+  monkeypatch.setattr(checkpoint, 'shapes', other)
+  contents = lambda: {p: p.read_bytes() for p in copy.rglob('*') if p.is_file()}
+  (copy / '.lock').unlink(missing_ok=True)
+  before = contents()
+  with pytest.raises(ValueError, match='2 does not fit the networks .*: params/encoder/.* here'):
+    train.train(config_of(), copy, from_step=2)
+  (copy / '.lock').unlink(missing_ok=True)
+  assert contents() == before
+
+
 def test_a_state_from_which_no_step_succeeded_is_sick(tmp_path, caplog):
   """A state of huge parameters is finite, but dead: its own step counted as sound."""
   by_hand(tmp_path, {48: 0, 49: 0, 50: 0, 51: 0, 52: 1})

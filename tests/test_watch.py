@@ -60,7 +60,12 @@ def test_a_heal_that_may_not_help_keeps_an_older_checkpoint(made):
   assert own.kept(2300) == [1000, 2000, 2100, 2200, 2300]
   assert goes_to(made(states | {2300: OFF}, [back]), 2300) == 1900
   assert goes_to(made(states | {2300: OFF}), 2300) == 2100
-  assert goes_to(made(states | {2300: OFF._replace(kind='out of bounds')}), 2300) == 1900
+  out = OFF._replace(kind='out of bounds')
+  assert goes_to(made(states | {2300: out}), 2300) == 1900
+  seldom = made(states | {2300: out})  # pair_loss is in every other log: its five go back to 1900
+  for row in seldom.rows[0][1::2]:
+    row['pair_loss'] = 1.0
+  assert goes_to(seldom, 2300) == 1000
 
 
 def test_a_run_that_was_never_good_does_not_start_anew(made):

@@ -15,7 +15,6 @@ a manifest is an unfinished save; the next save of that step replaces it.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent import futures
 import contextlib
-import functools
 import hashlib
 import json
 import logging
@@ -27,7 +26,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from vaegan_jax import files, hosts, paths
+from vaegan_jax import files, hosts, paths, trees
 
 FOLDER = 'checkpoints'
 ENTRIES = {'step', 'files', 'config', 'about'}  # of a manifest; newer ones add health and sha256
@@ -263,35 +262,23 @@ def load(
 
   like: {field: tree of what has a shape and a dtype}.
 
-  Raises ValueError if the checkpoint has other arrays, see misfit().
+  Raises ValueError, see check_fits.
   """
-  folder, context = paths.open_path(workdir).absolute() / FOLDER / str(step), ocp.Context()
-  if wrong := misfit(workdir, step, like):
-    raise ValueError(
-      f'{folder} does not fit the networks of its config: {wrong}; use the version of vaegan_jax '
-      'that saved it, see started.json beside it'
-    )
+  check_fits(workdir, step, like)
   like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
+  context = ocp.Context()
   context.pytree_options.loading.partial_load = True
   with context:
-    return ocp.load(str(folder), like)
+    return ocp.load(str(paths.open_path(workdir).absolute() / FOLDER / str(step)), like)
 
 
-def misfit(workdir: str | os.PathLike, step: int, like: Mapping[str, Any]) -> str:
-  """The first array of a network in `like` with another shape in the checkpoint; '' if none."""
-  here, there = by_path(like), by_path(shapes(workdir, step))
-  networks = {path[:2] for path in here}  # such as ('params', 'encoder')
-  for path in dict.fromkeys([*here, *there]):
-    if path[:2] in networks and here.get(path) != there.get(path):
-      return f'{"/".join(path)} has the shape {there.get(path)} there and {here.get(path)} here'
-  return ''
-
-
-def by_path(tree: Any) -> dict[tuple[str, ...], tuple[int, ...]]:
-  """{path: shape} of the arrays of a tree; Orbax's metadata have dicts for named tuples."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  name = functools.partial(jax.tree_util.keystr, simple=True)
-  return {tuple(name((key,)) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+def check_fits(workdir: str | os.PathLike, step: int, like: Mapping[str, Any]) -> None:
+  """Raises ValueError if a network in `like` has other arrays in the checkpoint; see load."""
+  if wrong := trees.misfit(like, shapes(workdir, step)):
+    raise ValueError(
+      f'{paths.open_path(workdir) / FOLDER / str(step)} does not fit the networks of its config: '
+      f'{wrong}; restore the code that saved it (vaegan_jax, or your own networks)'
+    )
 
 
 def shapes(workdir: str | os.PathLike, step: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from vaegan_jax import checkpoint, files, paths, programs, settings
+from vaegan_jax import checkpoint, files, paths, programs, settings, trees
 from vaegan_jax.runs import events
 from vaegan_jax.runs.workdir import Member, newest_sound
 from vaegan_jax.sample import saved_steps
@@ -143,7 +143,8 @@ def check_data(origin: Origin, config: ConfigDict, about: dict) -> None:
       )
   program = programs.stages([config], about['size'])[-1].programs[0]
   state = jax.eval_shape(programs.init(config, about['size'], program), jax.random.key(0))
-  if wrong := checkpoint.misfit(origin.workdir, origin.step, shared(origin, state)):
+  saved = checkpoint.shapes(origin.workdir, origin.step)
+  if wrong := trees.misfit(shared(origin, state), saved):
     raise ValueError(
       f'--init_from={origin.workdir} has other networks: {wrong}, though the configs agree: '
       'was it trained by another version?'

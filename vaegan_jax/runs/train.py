@@ -5,6 +5,7 @@ A run alone is a population of one member. What a run leaves in its folder: see 
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
+import functools
 import os
 from typing import Any
 
@@ -102,7 +103,8 @@ def train_members(
   shown = build.held_out(config, dataset)
   with claimed(dict.fromkeys([workdir, *(m.workdir for m in members)])) as claim:
     while True:
-      start = begin(members, workdir, strict, say, from_step)
+      check = functools.partial(check_saved, members, about)
+      start = begin(members, workdir, strict, say, from_step, check)
       run = Run(members, workdir, about, shown, start, say, claim)
       check_same_folders(run, dataset)
       if start and init_from:
@@ -126,9 +128,6 @@ def check_heals(members: Sequence[Member]) -> None:
 
 def attempt(run: Run, dataset: data.Dataset, origin: fork.Origin | None) -> int:
   """Trains from step `run.start`, if it is not done already; Back: a heal was decided."""
-  if run.start:
-    for member in run.members:
-      check_same_data(member, run.start, run.about)
   if run.start == run.config.steps:
     run.say(f'done already: {run.start} steps')
     return 0
@@ -143,7 +142,7 @@ def loop(
   config, size = run.config, run.about['size']
   configs = [events.healed(m.config, events.heals(events.read(m.workdir))) for m in run.members]
   stages, each, start = programs.stages(configs, size), config.steps_per_dispatch, run.start
-  fresh = inits(run, stages[-1])  # compiled once, also for a second stage
+  fresh = inits(run.members, size, stages[-1])  # compiled once, also for a second stage
   watch.before_states([jax.eval_shape(init) for init in fresh])
   states = first_states(run, stages[-1], fresh, origin)
   if origin:
@@ -218,13 +217,24 @@ def check_same_folders(run: Run, dataset: data.Dataset) -> None:
   )
 
 
-def inits(run: Run, stage: programs.Stage) -> list[Callable[[], TrainState]]:
-  """For each member, a function that makes its state at step 0."""
-  size, made = run.about['size'], {}
+def check_saved(members: Sequence[Member], about: dict, start: int) -> None:
+  """Raises ValueError if the checkpoints of step `start` are of other data or other networks."""
+  if start:
+    stage = programs.stages([m.config for m in members], about['size'])[-1]
+    for member, init in zip(members, inits(members, about['size'], stage)):
+      check_same_data(member, start, about)
+      checkpoint.check_fits(member.workdir, start, vars(jax.eval_shape(init)))
+
+
+def inits(
+  members: Sequence[Member], size: int, stage: programs.Stage
+) -> list[Callable[[], TrainState]]:
+  """For each member, a function that makes its state at step 0; size: of the condition."""
+  made = {}
   for program in stage.programs:
-    init = programs.init(run.members[program.places[0]].config, size, program)
+    init = programs.init(members[program.places[0]].config, size, program)
     for i in program.places:
-      key = jax.random.key(run.members[i].config.seed)
+      key = jax.random.key(members[i].config.seed)
       made[i] = jax.tree_util.Partial(init, key)
   return [made[i] for i in range(len(made))]
 

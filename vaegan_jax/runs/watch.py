@@ -174,12 +174,14 @@ class Watch:
     """Where the last interval of the watch before `step` begins.
 
     A run that is found sick was so for that interval, so later checkpoints are not healthy. Losses
-    out of bounds were so on average over RECENT logs.
+    out of bounds were so within RECENT logs, or RECENT values of pair_loss.
     """
     since = step - self.config.health.every_steps
     if sickness != OUT_OF_BOUNDS:
       return since
-    return min([since, *(t['step'] for t in self.rows[0][-RECENT:])])
+    rows = self.rows[0]
+    pairs = [t for t in rows if 'pair_loss' in t]
+    return min([since, *(t['step'] for t in (*rows[-RECENT:], *pairs[-RECENT:]))])
 
   def _state(self, step: int) -> State:
     """How a run alone did after `step`."""

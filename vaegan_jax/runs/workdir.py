@@ -9,7 +9,7 @@
 A population has a folder WORKDIR/MEMBER like this for each member, and WORKDIR/population.json.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import json
 import logging
@@ -112,10 +112,11 @@ def begin(
   strict: bool,
   say: Any,
   from_step: int | None = None,
+  check: Callable[[int], Any] = lambda start: None,
 ) -> int:
   """The step to resume from, 0 in a new workdir. Writes nothing before all members pass the checks.
 
-  It sets later checkpoints aside. Arguments: see train.train.
+  It sets later checkpoints aside. `check` may refuse that step. Other arguments: see train.train.
 
   Raises:
     ValueError: a workdir holds another config's run or only damaged checkpoints, or members are so
@@ -131,6 +132,7 @@ def begin(
   start = resume_step(members, workdir, strict, from_step)
   for member in members:
     check_resumable(member, start)
+  check(start)
   for member in members:
     later = [step for step in checkpoint.steps(member.workdir) if step > start]
     if later:
