@@ -126,15 +126,15 @@ SWEEPS = dict(
   vae_gan=(
     {'method.generator.feature_d': ['0', '0.1'], 'optimizer.learning_rate': ['3e-4', '1e-3']},
     1,
+    ('in_turn', 'side_by_side'),
   ),
-  cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2),
+  cvae_gan=({'method.generator.match_c': ['0', '0.1']}, 2, ('side_by_side',)),
 )
 
 
 @pytest.mark.parametrize('method', SWEEPS)
 def test_a_member_is_its_config_trained_alone(method, tmp_path, monkeypatch):
-  """Side by side in one program; the next test has members that take turns."""
-  values, count = SWEEPS[method]
+  values, count, ways = SWEEPS[method]
   configs = members_of(method, values, steps=3, save_every_steps=100)
   names = list(configs)
   assert names[:2] == (
@@ -145,18 +145,19 @@ def test_a_member_is_its_config_trained_alone(method, tmp_path, monkeypatch):
   alone = (names[0], names[-1])
   for name in alone:
     assert train.train(configs[name], tmp_path / name, say=lambda _: None) == 0
-  said, home = [], tmp_path / 'population'
-  monkeypatch.setattr(programs, 'side_by_side', lambda config: True)
-  assert train.train_members(configs, home, say=said.append) == 0
-  assert f' in {count} program(s)' in said[0]
-  for name in alone:
-    same_run(home / name, tmp_path / name, 3)
-  ends = [
-    state(home / name, 3)["['params']['generator']['Net_0']['first']['kernel']"] for name in names
-  ]
-  assert all(abs(a - b).max() > 1e-5 for i, a in enumerate(ends) for b in ends[:i])
-  told = json.loads((home / POPULATION).read_text())['members']
-  assert list(told) == names and told[names[-1]]['settings']['seed'] == 1
+  for way in ways:
+    said, home = [], tmp_path / way
+    monkeypatch.setattr(programs, 'side_by_side', lambda config, way=way: way == 'side_by_side')
+    assert train.train_members(configs, home, say=said.append) == 0
+    assert f' in {count} program(s)' in said[0]
+    for name in alone:
+      same_run(home / name, tmp_path / name, 3)
+    ends = [
+      state(home / name, 3)["['params']['generator']['Net_0']['first']['kernel']"] for name in names
+    ]
+    assert all(abs(a - b).max() > 1e-5 for i, a in enumerate(ends) for b in ends[:i])
+    told = json.loads((home / POPULATION).read_text())['members']
+    assert list(told) == names and told[names[-1]]['settings']['seed'] == 1
 
 
 @pytest.mark.parametrize(

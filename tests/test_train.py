@@ -133,7 +133,7 @@ def test_kills_at_random_moments_change_nothing(cache, straight, tmp_path):
     '--config.steps=30',
     '--config.save_every_steps=5',
   )
-  for attempt in range(9):
+  for attempt in range(12):
     process = subprocess.Popen(
       arguments,
       cwd=ROOT,
@@ -142,7 +142,7 @@ def test_kills_at_random_moments_change_nothing(cache, straight, tmp_path):
       stderr=subprocess.STDOUT,
       text=True,
     )
-    if attempt < 3:
+    if attempt < 5:
       wait_for_step(process)
       time.sleep(moments.uniform(0, 0.6))
       kills += process.poll() is None
@@ -152,7 +152,7 @@ def test_kills_at_random_moments_change_nothing(cache, straight, tmp_path):
       output, _ = process.communicate(timeout=300)
       assert process.returncode == 0, output
       break
-  assert kills >= 2
+  assert kills >= 3
   assert digest(tmp_path, 30) == digest(straight, 30)
   logged = lambda workdir: [
     {k: v for k, v in json.loads(line).items() if k != 'images_per_s'}

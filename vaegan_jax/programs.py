@@ -178,6 +178,21 @@ def init(config: ConfigDict, size: int, program: Program) -> Callable[[jax.Array
   return jax.jit(start, out_shardings=program.runner.at_rest)
 
 
+def inits(configs: Sequence[ConfigDict], size: int, stage: Stage) -> list[Callable[[], TrainState]]:
+  """For each member, a function that makes its state at step 0; `stage`: the last one."""
+  made = {}
+  for program in stage.programs:
+    start = init(configs[program.places[0]], size, program)
+    for i in program.places:
+      made[i] = jax.tree_util.Partial(start, jax.random.key(configs[i].seed))
+  return [made[i] for i in range(len(made))]
+
+
+def shapes(configs: Sequence[ConfigDict], size: int) -> list[TrainState]:
+  """The members' states as the last stage has them, as jax.eval_shape gives them."""
+  return [jax.eval_shape(start) for start in inits(configs, size, stages(configs, size)[-1])]
+
+
 def by_member(programs: Sequence[Program], values: Sequence[Sequence]) -> list:
   """Values in the order of the members, of lists in the order of each program's places."""
   found = {i: v for p, own in zip(programs, values) for i, v in zip(p.places, own)}

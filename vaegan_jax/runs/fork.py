@@ -141,8 +141,7 @@ def check_data(origin: Origin, config: ConfigDict, about: dict) -> None:
         f'there and {shortly(about[key])} here ({", ".join(other) or "in another order"}); '
         'use the same classes or attributes, or start without --init_from'
       )
-  program = programs.stages([config], about['size'])[-1].programs[0]
-  state = jax.eval_shape(programs.init(config, about['size'], program), jax.random.key(0))
+  (state,) = programs.shapes([config], about['size'])
   saved = checkpoint.shapes(origin.workdir, origin.step)
   if wrong := trees.misfit(shared(origin, state), saved):
     raise ValueError(

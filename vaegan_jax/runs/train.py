@@ -142,7 +142,8 @@ def loop(
   config, size = run.config, run.about['size']
   configs = [events.healed(m.config, events.heals(events.read(m.workdir))) for m in run.members]
   stages, each, start = programs.stages(configs, size), config.steps_per_dispatch, run.start
-  fresh = inits(run.members, size, stages[-1])  # compiled once, also for a second stage
+  own = [m.config for m in run.members]  # a heal changes no initial state
+  fresh = programs.inits(own, size, stages[-1])  # compiled once, also for a second stage
   watch.before_states([jax.eval_shape(init) for init in fresh])
   states = first_states(run, stages[-1], fresh, origin)
   if origin:
@@ -220,29 +221,16 @@ def check_same_folders(run: Run, dataset: data.Dataset) -> None:
 def check_saved(members: Sequence[Member], about: dict, start: int) -> None:
   """Raises ValueError if the checkpoints of step `start` are of other data or other networks."""
   if start:
-    stage = programs.stages([m.config for m in members], about['size'])[-1]
-    for member, init in zip(members, inits(members, about['size'], stage)):
+    states = programs.shapes([m.config for m in members], about['size'])
+    for member, state in zip(members, states):
       check_same_data(member, start, about)
-      checkpoint.check_fits(member.workdir, start, vars(jax.eval_shape(init)))
-
-
-def inits(
-  members: Sequence[Member], size: int, stage: programs.Stage
-) -> list[Callable[[], TrainState]]:
-  """For each member, a function that makes its state at step 0; size: of the condition."""
-  made = {}
-  for program in stage.programs:
-    init = programs.init(members[program.places[0]].config, size, program)
-    for i in program.places:
-      key = jax.random.key(members[i].config.seed)
-      made[i] = jax.tree_util.Partial(init, key)
-  return [made[i] for i in range(len(made))]
+      checkpoint.check_fits(member.workdir, start, vars(state))
 
 
 def first_states(
   run: Run, stage: programs.Stage, fresh: Sequence[Callable], origin: fork.Origin | None
 ) -> list[TrainState]:
-  """The members' states at rest, at step `run.start`; `stage`: the last one; `fresh`: see inits."""
+  """The members' states at rest, at step `run.start`; stage: the last; fresh: its inits."""
   places = {i: program for program in stage.programs for i in program.places}
   made = []
   for i, init in enumerate(fresh):
