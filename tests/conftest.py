@@ -1,15 +1,21 @@
 """Eight virtual CPU devices, and programs compiled without most optimisations: small tests spend
-their time compiling.
+their time compiling. All workers, and the processes that tests start, share the compiled programs.
 
 TEST_PLATFORM=cuda (or tpu) takes the devices of that backend; benchmarks/accelerator.sh chooses the
 tests that need no more of them.
 """
 
+import atexit
 import collections
 import os
 import pathlib
 import shutil
+import tempfile
 
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  PROGRAMS = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='vaegan_jax_tests_')
+  atexit.register(shutil.rmtree, PROGRAMS, ignore_errors=True)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 os.environ['JAX_PLATFORMS'] = os.environ.get('TEST_PLATFORM', 'cpu')
 
 import jax

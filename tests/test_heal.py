@@ -44,15 +44,7 @@ def lines(workdir):
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
-  """A folder of runs that share compiled programs."""
-  before = jax.config.jax_compilation_cache_dir
-  home = tmp_path_factory.mktemp('runs')
-  jax.config.update('jax_compilation_cache_dir', str(home / 'cache'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  jax.clear_caches()
-  yield home
-  jax.config.update('jax_compilation_cache_dir', before)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
+  return tmp_path_factory.mktemp('runs')
 
 
 @pytest.fixture(scope='module')

@@ -92,7 +92,8 @@ def test_gradients_are_those_of_each_networks_own_row(name, joint):
 
 def three_steps(name, mode, count, **options):
   """Terms and state after three steps on `count` devices, noise and flips included."""
-  table, conditional, model, _ = case(name, axis_name=parallel.AXIS if mode == 'pmap' else None)
+  table, conditional = methods.METHODS[name], name in methods.CONDITIONAL
+  model = tiny.model(table, axis_name=parallel.AXIS if mode == 'pmap' else None)
   transformations = {n: optim.optimizer('adam', 1e-2) for n in table}
   state = tiny.state(model, table, conditional, transformations['generator'])
   step = train_step(model, table, transformations, tiny.draws(conditional), **options)
