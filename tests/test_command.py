@@ -393,6 +393,15 @@ def test_sampling_without_a_run(arguments, words):
       ['--workdir=nowhere', '--out=x.png', '--n=1001', '--mode=interpolate'],
       '10,010 pictures are more',
     ),
+    *(
+      ('sample', ['--workdir=nowhere', *flags], words)
+      for flags, words in (
+        (['--out=x.npy', '--scale=2'], '--scale=2: --out=x.npy with --mode=sample has none'),
+        (['--out=x.png', '--mode=interpolate', '--columns=3'], '--columns=3: --out=x.png'),
+        (['--out=x.png', '--steps=4'], '--steps=4: --out=x.png'),
+      )
+    ),
+    ('report', ['--workdir=nowhere', '--out=missing/x.html'], 'name an HTML file in a folder'),
   ],
 )
 def test_what_scripts_refuse_before_they_import_much(script, arguments, words):

@@ -313,6 +313,7 @@ def test_lecam_where_it_cannot_work_is_refused(method, row, changes, words):
   'method,settings,words',
   [
     ('vae', dict(mode='adaptive'), 'critic_augment.mode=adaptive needs fake_recon or fake_prior'),
+    ('vae_gan', dict(strength=0.5), 'strength=0.5 does nothing with mode=off'),
     ('vae_gan', dict(mode='fixed'), 'does nothing at --config.critic_augment.strength=0'),
     ('vae_gan', dict(mode='fixed', strength=1.5), 'critic_augment.strength=1.5: use at least 0'),
     ('vae_gan', dict(mode='adaptive', strength=0.9), 'with mode=adaptive use at most 0.8'),

@@ -142,6 +142,11 @@ def test_conditions_belong_to_their_images():
       'batch_size=10 is not a positive multiple of the 4 processes',
     ),
     (dataset(), dict(condition='label'), 'toy has no labels: .*labels.csv.*vae_gan'),
+    (
+      dataset(labels=np.zeros(100, np.int32), class_names=['a', 'rare']),
+      dict(condition='label'),
+      "toy has no image of the class 'rare'",
+    ),
     (dataset(**LABELS), dict(condition='attributes'), 'toy has no attributes: .*labels.csv'),
     (dataset(), dict(condition='class'), 'condition=class: use one of none, label, attributes'),
     (

@@ -122,11 +122,25 @@ SAMPLES = dict(recall=0.5, frechet_distance=9.0, top1=0.9)
     ({}, dict(sharpness=0.5), {}, 'blurred'),
     ({}, dict(sharpness=2.0), {}, 'noisy'),
     ({}, {}, dict(latents=dict(active_units=0)), 'the latents carry nothing'),
+    (
+      {},
+      {},
+      dict(reconstructions=dict(sharpness=0.2)),
+      'reconstructions are blurred (sharpness 20%',
+    ),
+    ({}, {}, dict(settings=dict(n=81)), 'nothing stands out; 81 images are few to judge by'),
   ],
 )
 def test_the_verdict(samples, ratio, more, words):
-  real = dict(recall=0.7, frechet_distance=3.0)
-  assert words in evaluate.verdict(dict(samples=SAMPLES | samples, real=real, ratio=ratio, **more))
+  given = dict(settings=dict(n=1000), real=dict(recall=0.7, frechet_distance=3.0), ratio=ratio)
+  assert words in evaluate.verdict(given | dict(samples=SAMPLES | samples) | more)
+
+
+def test_too_few_images_are_told():
+  few, enough = (data.Dataset('few', np.zeros((n, 4, 4, 1), np.uint8)) for n in (5, 6))
+  evaluate.check_count(enough, enough)
+  with pytest.raises(ValueError, match='few has 5 images, and distances need 6'):
+    evaluate.check_count(few, enough)
 
 
 def test_a_study_names_what_it_does_not_have():

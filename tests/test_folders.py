@@ -155,6 +155,7 @@ def test_a_table_may_name_its_classes(tmp_path, load):
     ({'dataset.json': '{'}, 'dataset.json: '),
     ({'dataset.json': '[' * 100_000}, 'dataset.json: '),
     ({'dataset.json': '{"x": 1}'}, 'it is not {"labels"'),
+    ({'dataset.json': '{"labels": 3}'}, 'it is not {"labels"'),
     (
       {'dataset.json': '{"labels": [["a.png", true], ["b.png", 0]]}'},
       r"entry 0 \(a.png\): the label 'true'",
@@ -197,7 +198,7 @@ def test_nothing_to_read(tmp_path, load):
   (tmp_path / 'empty').mkdir()
   write(tmp_path, {'text.zip': 'no archive', 'scans/a.tiff': b'x', 'file.txt': 'x'})
   for path, message in (
-    ('gone', 'gone does not exist: set --config.data.path'),
+    ('gone', 'gone does not exist: name a folder'),
     ('empty', 'holds no image'),
     ('text.zip', 'neither a folder nor a readable .zip'),
     ('file.txt', 'neither a folder nor'),

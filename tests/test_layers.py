@@ -123,7 +123,8 @@ MAY = {
     *('optim', 'parallel', 'settings', 'step', 'words'),
   },
   'programs': {
-    *('build', 'data', 'members', 'model', 'optim', 'parallel', 'routing', 'settings', 'step'),
+    *('balance', 'build', 'data', 'members', 'model', 'optim', 'parallel', 'routing', 'settings'),
+    'step',
   },
   # Trained models.
   'conditions': {'words'},
@@ -146,7 +147,7 @@ MAY = {
     'explore.directions',
   },
   'explore.server': {'explore.views'},
-  'judges': {'build', 'features.classifier'},
+  'judges': {'build', 'features.classifier', 'features.efficientnet'},
   'overfitting': {'metrics', 'metrics.data_copying'},
   'verdict': {'overfitting'},
   'evaluate': {'data', 'judges', 'metrics', 'overfitting', 'sample', 'verdict'},

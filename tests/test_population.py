@@ -355,6 +355,26 @@ def test_what_cannot_vary_is_refused(path, words):
     members_of('cvae_gan', {path: ['1', '2']})
 
 
+def test_a_second_phase_has_a_schedule_to_itself(tmp_path):
+  """Of its five steps, the last one has the last rate."""
+  phases = {'first.steps': 4, 'steps': 9, 'save_every_steps': 1}
+  rates = {'optimizer.schedule': 'step', 'optimizer.end': 1e-12}
+  (config,) = members_of('vae_dis', {}, '0', **phases, **rates).values()
+  assert train.train(config, tmp_path, say=lambda _: None) == 0
+  before, then, last = (state(tmp_path, step) for step in (7, 8, 9))
+  moved = lambda a, b: max(np.abs(b[k] - a[k]).max() for k in a if k.startswith("['params']"))
+  assert moved(before, then) > 1e-6 > 1e-9 > moved(then, last)
+
+
+@pytest.mark.parametrize('mode,count', [('off', 1), ('on', 2)])
+def test_members_that_balance_other_losses_train_apart(mode, count):
+  """The averages of a program are those of all its members."""
+  values = {'method.generator.fool_prior': ['0', '1']}
+  configs = members_of('cvae_gan_relativistic', values, '0', **{'balance.mode': mode})
+  (stage,) = programs.stages(list(configs.values()), 10)
+  assert len(stage.programs) == count
+
+
 def test_members_must_be_alike_in_all_else(tmp_path):
   configs = members_of('vae', {}, seeds='01')
   configs['seed_1'] = settings.with_settings(configs['seed_1'], {'batch_size': 16})
@@ -460,4 +480,4 @@ def test_a_long_run_says_how_long_it_takes(tmp_path, monkeypatch):
   configs, said = members_of('vae', {}, '0', steps=14, log_every_steps=14), []
   assert train.train_members(configs, tmp_path, say=said.append) == 0
   (line,) = [line for line in said if 'For less' in line]
-  assert line.startswith('14 steps at ') and 'about 0:00:0' in line
+  assert line.startswith('3 steps more at ') and 'about 0:00:0' in line

@@ -343,6 +343,14 @@ def test_holes_are_filled_and_morphs_move(tmp_path):
   for picture in (cut, *filled):
     np.testing.assert_array_equal(picture[~hole], original[~hole])
   assert all((picture[hole] != 128).any() for picture in filled)
+  folder = tmp_path / 'photos'
+  for i, name in enumerate(('3/a', '3/b', '7/c', '3/d')):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    files.save_png(folder / f'{name}.png', np.full((16, 16, 3), 60 * i, np.uint8))
+  morph = ('--mode=interpolate', f'--images={folder}', '--steps=2')
+  with pytest.raises(AssertionError, match='images 3 and 4 in order of name are of two classes'):
+    written(workdir, tmp_path / 'y.png', *morph)
+  assert 'y.png' in written(workdir, tmp_path / 'y.png', *morph, '--labels=3,7')
   said = written(workdir, tmp_path / 'x.gif', '--mode=video', '--n=4', '--steps=3')
   assert '4 frames of 134x134' in said
   with Image.open(tmp_path / 'x.gif') as film:

@@ -120,6 +120,23 @@ def test_any_number_of_devices_gives_the_same_numbers(name):
       np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5, err_msg=f'{mode} {count}')
 
 
+def test_the_average_warms_up_from_the_beginning_of_its_phase():
+  table = methods.METHODS['vae']
+  model = tiny.model(table)
+  state = tiny.state(model, table, False).replace(step=jnp.asarray(100))
+  step = train_step(
+    model, table, dict.fromkeys(table, optax.sgd(0.1)), tiny.draws(False), begin=100
+  )
+  moved, _ = jax.jit(step)(state, tiny.batch(False), jax.random.key(7))
+  before, now = state.params['generator'], moved.params['generator']
+  expected = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, before, now)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+    moved.ema['generator']['params'],
+    expected,
+  )
+
+
 def same(one, two):
   """Asserts that two trees of arrays are equal to rounding (they come from two programs)."""
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), one, two)

@@ -191,16 +191,8 @@ def optimizers(
   for name in names:
     first, last = rates['first'][name], rates['last'][name]
     rate = optim.learning_rate(o.schedule, first, end=last, steps=config.steps)
-    made[name] = optim.optimizer(
-      o.name,
-      rate,
-      b1=o.b1,
-      b2=o.b2,
-      decay=o.decay,
-      eps=o.eps,
-      weight_decay=o.weight_decay,
-      clip_norm=o.clip_norm,
-    )
+    more = {k: o[k] for k in ('b1', 'b2', 'decay', 'eps', 'weight_decay', 'clip_norm')}
+    made[name] = optim.optimizer(o.name, rate, **more)
   return made
 
 
@@ -213,9 +205,14 @@ def tables_of(config: ConfigDict) -> list[settings.Table]:
 
 
 def step_of(
-  config: ConfigDict, size: int, table: settings.Table, also: Iterable[str], transformations: Any
+  config: ConfigDict,
+  size: int,
+  table: settings.Table,
+  also: Iterable[str],
+  transformations: Any,
+  begin: int = 0,
 ) -> tuple[Model, Callable]:
-  """(Model, step) of a table; `also`: see model; `transformations`: see step.train_step."""
+  """(Model, step) of a table; `also`: see model; what follows: see step.train_step."""
   draws = Draws(
     config.network.latent_size,
     PRIOR_CONDITIONS[config.prior_condition],
@@ -236,6 +233,7 @@ def step_of(
     transformations,
     draws,
     ema_decay=config.ema_decay,
+    begin=begin,
     gate=gate,
     accumulate=config.accumulate,
     balanced=balance_of(config),

@@ -72,9 +72,32 @@ def check(config: ConfigDict) -> None:
     raise ValueError('--config.prior_condition=uniform draws one class: attributes need shuffled')
   check_name('method', config.method_name, config.method)
   check_name('first.method', config.first.method_name, config.first.method)
+  check_used(config)
   check_critic_augment(config)
   check_division(config)
   check_wandb(config.wandb_project)
+
+
+def check_used(config: ConfigDict) -> None:
+  """Raises ValueError for a field that the other fields make the run ignore."""
+  network = config.network
+  for field, off in (('detail_channels', 0), ('patch_logits', False)):
+    if network.name != 'residual' and network.get(field, off) != off:
+      raise ValueError(
+        f'--config.network.{field}={network[field]} is for --config.network.name=residual, not for '
+        f'{network.name}: set it to {off}'
+      )
+  if network.conditional_discriminator and config.data.condition == 'none':
+    raise ValueError(
+      '--config.network.conditional_discriminator=True: there is no condition to see; set it to '
+      'False, or --config.data.condition'
+    )
+  augmented = config.critic_augment
+  if augmented.mode == 'off' and augmented.strength:
+    raise ValueError(
+      f'--config.critic_augment.strength={augmented.strength} does nothing with mode=off: set '
+      '--config.critic_augment.mode to fixed or adaptive'
+    )
 
 
 def check_critic_augment(config: ConfigDict) -> None:

@@ -96,7 +96,7 @@ def enlarge(
 
   Super-resolution by iterated reconstruction, as CVAE-GAN's abstract promises (Bao et al. 2017; the
   paper's own procedure is not known). `up` is bicubic and `down` the mean of each block, so that
-  the low frequencies stay those of `low`.
+  the low frequencies stay close to those of `low`.
 
   Args:
     low: uint8 [N, h, w, C], whose sides divide those of the model's images.

@@ -18,6 +18,7 @@ from vaegan_jax.verdict import verdict
 
 log = logging.getLogger(__name__)
 
+LEAST = 6  # images: distances compare the five nearest
 ATTRIBUTE_VECTORS, ATTRIBUTE_SAMPLES = 200, 10  # vectors compared, images of each
 GROUPS = (
   *('samples', 'real', 'ratio', 'attributes', 'reconstructions', 'latents'),
@@ -97,6 +98,15 @@ def evaluate(
     )
     result['latents'] = latent_figures(mean, logvar)
   return dict(verdict=verdict(result), **result)
+
+
+def check_count(real: Dataset, seen: Dataset) -> None:
+  """Raises ValueError if there are too few images to compare."""
+  for images in (real, seen):
+    if len(images.images) < LEAST:
+      raise ValueError(
+        f'{images.name} has {len(images.images)} images, and distances need {LEAST}: add images'
+      )
 
 
 def images_to_compare(model: Trained, real: Dataset, seen: Dataset, n: int, seed: int) -> Compared:
@@ -277,8 +287,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
   )
   if 'overfitting' in result:
     yield (
-      'overfitting: C_T below -3, an authenticity or FLD gap far below those of held_out (held-out '
-      'images judged as samples), or an energy gap far above'
+      'signs of copies: C_T below -3; an authenticity or FLD gap far below that of held_out '
+      '(held-out images judged as samples); an energy gap far above it'
     )
   for group in GROUPS:
     for name, value in result.get(group, {}).items():

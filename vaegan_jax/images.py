@@ -40,8 +40,9 @@ def read_image(
 ) -> np.ndarray:
   """uint8 [h, w, channels] of a JPEG, PNG, WebP, BMP or GIF (its first frame), upright.
 
-  16 bits become 8 by v / 257, transparency is composited over the background, and EXIF orientation
-  is applied. A picture of more than LARGEST_PIXELS is refused by its header and never decoded.
+  Grey of 16 bits becomes 8 by v / 257 (of RGB, Pillow keeps the high byte), transparency is
+  composited over the background but in 16-bit grey, and EXIF orientation is applied. A picture of
+  more than LARGEST_PIXELS is refused by its header and never decoded.
 
   Args:
     source: the file's bytes, its path, or a file object.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaegan_jax import build
-from vaegan_jax.features import classifier
+from vaegan_jax.features import classifier, efficientnet
 
 SEEDS = dict(features=1, scores=2)  # the score needs another judge than top-1
 
@@ -22,10 +22,15 @@ class Judges(NamedTuple):
 def judges_for(config: Any, features: Any = None, steps: int = 2000) -> Judges:
   """Judges of a run's data, trained on its training images (minutes on a CPU) or from the cache.
 
+  Images without classes and attributes teach no judge: EfficientNet-Lite0 takes its place.
+
   Args:
     config: of the run, as from settings.from_dict.
     features: a network of vaegan_jax.features that replaces the trained one for the distances.
     steps: training steps of each judge.
+
+  Raises:
+    ValueError: EfficientNet-Lite0 is needed, and its weights are not installed.
   """
   data = build.dataset(config)
 
@@ -48,10 +53,4 @@ def judges_for(config: Any, features: Any = None, steps: int = 2000) -> Judges:
     scores = train(data.labels, SEEDS['scores'], num_classes=classes)
   if data.attributes is not None:
     attributes = train(data.attributes, SEEDS['features'])
-  features = features or labels or attributes
-  if features is None:
-    raise ValueError(
-      f'{data.name} has neither classes nor attributes to train a judge on: name a network '
-      'for the features with --features=efficientnet_lite0 or --features=INCEPTION_FILE'
-    )
-  return Judges(features, labels, scores, attributes)
+  return Judges(features or labels or attributes or efficientnet.load(), labels, scores, attributes)

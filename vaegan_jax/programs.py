@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from vaegan_jax import build, data, optim, settings
+from vaegan_jax import balance, build, data, optim, settings
 from vaegan_jax.members import InTurn, SideBySide
 from vaegan_jax.model import CENTRES, CRITICS, MAKERS, SEES, Model, losses_of, seen_by
 from vaegan_jax.parallel import PARALLEL
@@ -78,17 +78,20 @@ def stages(configs: Sequence[ConfigDict], size: int) -> list[Stage]:
 
   More than one if a method freezes what another one trains first.
   """
-  config = configs[0]
-  count = len(build.tables_of(config))
-  until = (config.first.steps, config.steps)[-count:]
   made = []
-  for index in range(count):
+  for index, span in enumerate(spans(configs[0])):
     groups: dict[Any, list[int]] = {}
     for place, member in enumerate(configs):
       groups.setdefault(program_key(member, index), []).append(place)
     programs = [program(configs, places, size, index) for places in groups.values()]
-    made.append(Stage(until[index], programs))
+    made.append(Stage(span.stop, programs))
   return made
+
+
+def spans(config: ConfigDict) -> list[range]:
+  """The steps of each stage."""
+  count = len(build.tables_of(config))
+  return [range(config.first.steps), range(config.first.steps, config.steps)][-count:]
 
 
 def program_key(config: ConfigDict, index: int) -> tuple:
@@ -98,8 +101,11 @@ def program_key(config: ConfigDict, index: int) -> tuple:
   pulls back the same fakes; the same networks have a learning rate of 0; and all members agree on
   the losses that keep averages, give a network its only input, or are read by the gate.
   """
-  table = build.tables_of(config)[index]
+  tables = build.tables_of(config)
+  table = tables[index]
   names = losses_of(table)
+  own = descended(config)
+  kept = None if own is None else frozenset(balance.init(losses_of(*tables), own))
 
   def fakes(names):
     return tuple(k for k in 'fp' if any(k in images for n in names for images in SEES[n].values()))
@@ -110,6 +116,14 @@ def program_key(config: ConfigDict, index: int) -> tuple:
     frozenset({*ENCODER_LOSSES, *CENTRES, 'lecam', *optim.GATED} & set(names)),
     tuple((network, network in MAKERS and fakes(row)) for network, row in sorted(table.items())),
     tuple(network for network, rate in build.rates(config)['first'].items() if rate),
+    kept,
+  )
+
+
+def descended(config: ConfigDict) -> tuple[str, ...] | None:
+  """The generator's losses, by whose kinds balance.py averages norms; None if it is off."""
+  return (
+    tuple(build.tables_of(config)[-1].get('generator', {})) if build.balance_of(config) else None
   )
 
 
@@ -123,15 +137,18 @@ def program(configs: Sequence[ConfigDict], places: list[int], size: int, index: 
   tables = [build.tables_of(c) for c in own]
   table = merge_tables([t[index] for t in tables])
   names = list(dict.fromkeys(network for t in tables[0] for network in t))
+  span = spans(config)[index]
+  phase = settings.with_settings(config, dict(steps=len(span)))  # over which a schedule goes
   if len(own) == 1:
-    transformations = build.optimizers(config, names, build.rates(config))
+    transformations = build.optimizers(phase, names, build.rates(config))
   else:
     every = merge_tables([build.rates(c) for c in own])
 
     def transformations(member):
-      return build.optimizers(config, names, of_member(every, member))
+      return build.optimizers(phase, names, of_member(every, member))
 
-  whole, step = build.step_of(config, size, table, losses_of(*tables[0]), transformations)
+  also = losses_of(*tables[0])
+  whole, step = build.step_of(config, size, table, also, transformations, span.start)
   one = functools.partial(PARALLEL[config.parallel], steps=config.steps_per_dispatch)
   if len(own) == 1:
     return Program(places, whole, InTurn(one(step), keys))
@@ -169,11 +186,9 @@ def init(config: ConfigDict, size: int, program: Program) -> Callable[[jax.Array
   transformations = build.optimizers(config, names, build.rates(config))
   whole = program.model._replace(losses=losses_of(*tables))
 
-  descended = tuple(tables[-1].get('generator', {})) if build.balance_of(config) else None
-
   def start(key):
     latent_size, inputs = config.network.latent_size, build.examples(config, size)
-    return init_state(whole, transformations, key, *inputs, latent_size, descended)
+    return init_state(whole, transformations, key, *inputs, latent_size, descended(config))
 
   return jax.jit(start, out_shardings=program.runner.at_rest)
 

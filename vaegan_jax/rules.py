@@ -22,7 +22,7 @@ SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so
 NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
 # The same in the discriminator's features, of samples for this purpose; see runs/probe.py.
 COLLAPSED, ONE_COLLAPSED, ALIKE_FEATURES, RAISED = 0.1, 0.05, 0.15, 0.3
-UNSEEN = 500  # steps after which samples that never varied, or latents off the prior, are no start
+UNSEEN = 500  # steps after which samples that never varied or are unlike the images are no start
 INACTIVE = 0.1  # share of active latents
 WORSE = 2.0  # a loss over its own lowest level
 COLLAPSED_KL = 0.1  # nats
@@ -136,11 +136,11 @@ def last_two(history: Sequence[Terms], name: str) -> list[float]:
 
 
 def off(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) -> State | None:
-  """Samples are unlike the images, after they were like them or after a beginning."""
+  """Samples are unlike the images, after a beginning in which they may come and go."""
   pair = last_two(history, 'sample_distance')
-  nearest = min(values(history, 'sample_distance'), default=OFF)
-  if not pair or min(pair) < OFF or (nearest > NEAR and history[-1]['step'] < UNSEEN):
+  if not pair or min(pair) < OFF or history[-1]['step'] < UNSEEN:
     return None
+  nearest = min(values(history, 'sample_distance'))
   return State(
     'bad',
     f'samples are unlike the images (distance {pair[-1]:.2g}; it was {nearest:.2g}): try a smaller '

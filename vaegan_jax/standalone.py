@@ -12,8 +12,11 @@ from jax import export
 import numpy as np
 
 here = pathlib.Path(__file__).parent
-seed, count = [int(word) for word in sys.argv[1:3]] or (0, 64)
-truncation = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0
+try:
+  seed, count = [int(word) for word in sys.argv[1:3]] or (0, 64)
+  truncation = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0
+except ValueError:
+  sys.exit(__doc__)
 model = json.loads((here / 'manifest.json').read_text())
 about, size = model['about'], model['about']['size']
 raw = (here / 'weights.safetensors').read_bytes()

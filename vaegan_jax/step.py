@@ -175,6 +175,7 @@ def train_step(
   draws: Draws,
   *,
   ema_decay: float = 0.999,
+  begin: int = 0,
   gate: Callable[[Terms], dict[str, jax.Array]] | None = None,
   accumulate: int = 1,
   balanced: balance.Balance | None = None,
@@ -193,7 +194,8 @@ def train_step(
     optimizers: {network: optax transformation}, for each network with a row; or a function of
       `member` that gives it. From finite states and a gradient of finite norm they must make finite
       ones, as those of optim.py do: nobody reads parameters and moments again to check.
-    ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)).
+    ema_decay: of the makers' moving average, warmed up as min(decay, (1 + t) / (10 + t)), where t
+      counts from `begin`, the first step of the phase.
     gate: a function of the terms to {network: bool[]}. A network that it holds back keeps its
       parameters and its optimizer's state to the bit.
     accumulate: parts that the batch is taken in to save memory; see routing.accumulated.
@@ -229,7 +231,7 @@ def train_step(
         params[network] = choose(go, params[network], state.params[network])
         opt_state[network] = choose(go, opt_state[network], state.opt_state[network])
         terms[f'update_{network}'] = go.astype(jnp.float32)
-    decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    decay = jnp.minimum(ema_decay, (1.0 + state.step - begin) / (10.0 + state.step - begin))
     ema = optax.incremental_update(averaged(params, stats), state.ema, 1.0 - decay)
     moved = state.replace(params=params, stats=stats, opt_state=opt_state, ema=ema, centres=centres)
     if balanced:

@@ -7,6 +7,7 @@ from vaegan_jax import overfitting
 
 RIGHT, DIVERSE, SHARP = 0.8, 0.5, 0.7  # over real images: less is told by the verdict
 RECALLED = 0.2  # likewise
+FEW = 300  # images, of which distances and recall say little
 
 
 def verdict(result: Mapping[str, Mapping[str, Any]]) -> str:
@@ -27,10 +28,14 @@ def verdict(result: Mapping[str, Mapping[str, Any]]) -> str:
     wrong.append(f'blurred (sharpness {sharpness:.0%} of real)')
   elif sharpness > 1 / SHARP:
     wrong.append(f'noisy (sharpness {sharpness:.0%} of real)')
+  if (again := result.get('reconstructions', {}).get('sharpness', 1.0)) < SHARP:
+    wrong.append(f'reconstructions are blurred (sharpness {again:.0%} of real)')
   if 'latents' in result and not result['latents']['active_units']:
     wrong.append('the latents carry nothing')
   if copies := overfitting.complaint(result.get('overfitting', {})):
     wrong.append(copies)
   distance, best = samples['frechet_distance'], result['real']['frechet_distance']
   found = '; '.join(wrong) or 'nothing stands out'
+  if (n := result['settings']['n']) < FEW:
+    found += f'; {n} images are few to judge by'
   return f'verdict: {found}; Frechet distance {distance:.3g}, real images {best:.3g}'

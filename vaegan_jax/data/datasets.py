@@ -112,8 +112,15 @@ def check(
       )
     raise ValueError(
       f'{dataset.name} has no labels: put the images of each class into their own folder, add '
-      'labels.csv (file,label), or choose a method without a condition, such as vae_gan'
+      'labels.csv (file,label), or choose a method without a condition: vae_gan_relativistic'
     )
+  if condition == 'label' and dataset.labels is not None and dataset.class_names:
+    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    if not counts.all():
+      raise ValueError(
+        f'{dataset.name} has no image of the class {dataset.class_names[counts.argmin()]!r}: add '
+        'some (of a folder, a tenth is held out), or remove the class'
+      )
   if condition == 'attributes' and dataset.attributes is None:
     raise ValueError(
       f'{dataset.name} has no attributes: use data that has some, such as CelebA or a folder with '

@@ -45,7 +45,7 @@ def folder_source(path: str, split: str, label_table: str) -> sources.Source:
   except OSError as error:
     raise ValueError(f'{root} cannot be listed: {error}') from error
   _refuse_empty(listing)
-  ignored = [n for n in listing.others if n not in TABLES]
+  ignored = [n for n in listing.others if n not in (*TABLES, label_table)]
   if ignored:
     log.warning(
       '%s: ignored %d files or links that are not images, such as %s',
@@ -113,7 +113,7 @@ def _root(path, split):
   root = open_path(path, '--config.data.path=').expanduser()
   if not root.exists():
     raise ValueError(
-      f'{root} does not exist: set --config.data.path to a folder or a .zip of images'
+      f'{root} does not exist: name a folder or a .zip of images, for a run in --config.data.path'
     )
   return root
 

@@ -29,9 +29,9 @@ def json_rows(text: str) -> list[Row]:
   """The rows of a dataset.json; none if it says that there are no labels."""
   content = json.loads(text)
   entries = content.get('labels') if isinstance(content, dict) else None
-  if not entries:
-    if isinstance(content, dict) and 'labels' in content:
-      return []  # {"labels": null}: unlabelled
+  if entries in (None, []) and isinstance(content, dict) and 'labels' in content:
+    return []  # {"labels": null}: unlabelled
+  if not isinstance(entries, list) or not entries:
     raise ValueError('it is not {"labels": [["file.png", 3], ...]}')
   rows = []
   for i, entry in enumerate(entries):

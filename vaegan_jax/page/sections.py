@@ -59,7 +59,7 @@ def facts(run: Recorded) -> dict[str, str]:
     'Data': started.get('data') or f'{data["name"]} ({data["split"]})',
     'Images': f'{size}, condition: {data["condition"]}',
     'Classes': ', '.join(started.get('classes') or []),
-    'Steps': f'{step_of(run):,} of {config["steps"]:,}, batches of {config["batch_size"]}',
+    'Steps logged': f'{step_of(run):,} of {config["steps"]:,}, batches of {config["batch_size"]}',
     'Speed': f'{rate[-1]:,.0f} images/s' if rate else '',
     'Network': f'{network["name"]}, width {network["width"]:g}, {network["latent_size"]} latents',
     'Parameters': started.get('parameters', ''),

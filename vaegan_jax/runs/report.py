@@ -144,7 +144,10 @@ class Report:
     last = step == config.steps
     self.screen.done(step)
     first_log = step == self.run.start + config.steps_per_dispatch
-    show = step % config.sample_every_steps == 0 or last or step in config.sample_at_steps
+    now = range(step - config.steps_per_dispatch + 1, step + 1)  # the steps of this dispatch
+    show = (
+      step % config.sample_every_steps == 0 or last or any(s in now for s in config.sample_at_steps)
+    )
     timed = not show and self.picture_due()
     keep = step % config.save_every_steps == 0 or last or keep
     due = self.watch.due(step)
@@ -212,10 +215,10 @@ class Report:
     left = (config.steps - step) * each
     if left < LONG:
       return
-    every = config.sample_every_steps
+    every, rate = config.sample_every_steps, config.batch_size * len(self.run.members) / each
     picture = min((every - step % every) * each, config.sample_every_seconds or left)
     self.run.say(
-      f'{config.steps:,} steps at {config.batch_size * len(self.run.members) / each:.0f} images/s: '
+      f'{config.steps - step:,} steps more at {rate:.0f} images/s: '
       f'about {duration(left)}; the next picture in {duration(picture)}. For '
       'less: --config.steps, --config.network.width, --config.data.image_size; pictures: '
       '--config.sample_every_steps'
