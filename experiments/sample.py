@@ -39,7 +39,7 @@ MODE = flags.DEFINE_enum(
 LABELS = flags.DEFINE_list('labels', None, 'Class numbers or names, which take turns: 3,3,7.')
 ATTRIBUTES = flags.DEFINE_list('attributes', None, 'Attributes to set: Smiling=1,Male=0.')
 IMAGES = flags.DEFINE_string(
-  'images', None, 'Folder or zip of images; by default those of the run.'
+  'images', None, 'A picture, or a folder or zip; by default the images of the run.'
 )
 MASK = flags.DEFINE_string(
   'mask', None, 'For --mode=inpaint: a picture of the hole, white where the images are missing.'

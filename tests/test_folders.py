@@ -194,14 +194,21 @@ def test_empty_class_folder(tmp_path, load):
     load(root)
 
 
+def test_a_single_picture(tmp_path, load):
+  write(tmp_path, {'one.PNG': 200})
+  found = load(tmp_path / 'one.PNG')
+  assert found.images.shape == (1, 8, 8, 1) and (found.images == 200).all()
+  assert found.labels is None
+
+
 def test_nothing_to_read(tmp_path, load):
   (tmp_path / 'empty').mkdir()
   write(tmp_path, {'text.zip': 'no archive', 'scans/a.tiff': b'x', 'file.txt': 'x'})
   for path, message in (
     ('gone', 'gone does not exist: name a folder'),
     ('empty', 'holds no image'),
-    ('text.zip', 'neither a folder nor a readable .zip'),
-    ('file.txt', 'neither a folder nor'),
+    ('text.zip', 'neither a folder, a picture, nor a readable .zip'),
+    ('file.txt', 'neither a folder'),
     ('scans', 'holds 1 others, such as a.tiff'),
   ):
     with pytest.raises(ValueError, match=message):
@@ -380,7 +387,7 @@ def test_zip_errors(tmp_path, load):
     load(tmp_path / 'b.zip')
   whole = zipped(tmp_path / 'c.zip', {'a.png': 1}).read_bytes()
   (tmp_path / 'c.zip').write_bytes(whole[:-30])
-  with pytest.raises(ValueError, match='neither a folder nor a readable .zip'):
+  with pytest.raises(ValueError, match='neither a folder, a picture, nor a readable .zip'):
     load(tmp_path / 'c.zip')
 
 

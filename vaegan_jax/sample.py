@@ -221,7 +221,7 @@ def pictures_of(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
   """Up to n images uint8 [N, H, W, C], and their condition as the keyword argument of `model`.
 
-  path: a folder or zip; if empty, the images that the run shows, held out if it has some.
+  path: a folder, zip or picture; if empty, the images that the run shows, held out if it has some.
   Without labels or attributes the images keep their own, matched by name.
   """
   config: Any = settings.from_dict(model.config)

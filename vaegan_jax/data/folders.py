@@ -19,7 +19,7 @@ import unicodedata
 import numpy as np
 
 from vaegan_jax.data import listings, sources, tables
-from vaegan_jax.paths import open_path
+from vaegan_jax.paths import is_remote, open_path
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ def folder_source(path: str, split: str, label_table: str) -> sources.Source:
   """The Source of a folder or .zip of images with their labels; see datasets.load."""
   root = _root(path, split)
   try:
-    listing = listings.of_folder(root) if root.is_dir() else listings.of_zip(root)
+    picture = not is_remote(root) and root.suffix.lower() in listings.EXTENSIONS
+    kind = listings.of_picture if picture else listings.of_zip
+    listing = listings.of_folder(root) if root.is_dir() else kind(root)
   except OSError as error:
     raise ValueError(f'{root} cannot be listed: {error}') from error
   _refuse_empty(listing)

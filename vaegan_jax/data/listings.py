@@ -91,6 +91,13 @@ def _of_bucket(root: Any) -> Listing:
   return Listing(root, files, folders, [], content, sorted(others))
 
 
+def of_picture(root: pathlib.Path) -> Listing:
+  """The Listing of a single image, without any table."""
+  status = root.stat()
+  files = {root.name: (str(root), [status.st_size, status.st_mtime_ns])}
+  return Listing(root, files, set(), [], lambda name: None, [])
+
+
 def of_zip(root: Any) -> Listing:
   """The Listing of an archive, which is never extracted.
 
@@ -103,7 +110,9 @@ def of_zip(root: Any) -> Listing:
     archive = zipfile.ZipFile(root.open('rb') if is_remote(root) else root)
     infos = archive.infolist()
   except Exception as error:  # BadZipFile, struct.error, UnicodeDecodeError and others
-    raise ValueError(f'{root} is neither a folder nor a readable .zip ({error})') from error
+    raise ValueError(
+      f'{root} is neither a folder, a picture, nor a readable .zip ({error})'
+    ) from error
   total = sum(info.file_size for info in infos)
   if total > LARGEST_ARCHIVE:
     raise ValueError(
