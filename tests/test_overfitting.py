@@ -41,6 +41,7 @@ def test_every_measure_catches_the_copycat_and_no_new_sample(calibrated):
 
 def test_the_verdict_names_the_copycat_alone(calibrated):
   samples = dict(samples=dict(recall=0.5, frechet_distance=9.0), real=dict(recall=0.7))
+  samples['settings'] = dict(n=1000)
   samples['real']['frechet_distance'] = 3.0
   for values, copies in zip(calibrated, (False, True)):
     result = dict(samples, overfitting={key: value[0] for key, value in values.items()})

@@ -51,10 +51,9 @@ def pipeline(config: ConfigDict) -> str:
 
 
 def check_feed(config: ConfigDict, dataset: data.Dataset) -> None:
-  """Raises ValueError if a data set is too large for the devices, or TensorFlow is missing.
-
-  The config may keep the images on the devices, or feed them by tf.data.
-  """
+  """Raises ValueError if TensorFlow or a class's images are missing, or devices lack the memory."""
+  if config.data.condition == 'label':
+    data.check_classes(dataset)
   if pipeline(config) == 'tf.data':
     data.need_tensorflow()
   if not config.data.on_device:

@@ -12,11 +12,9 @@ from jax import export
 import numpy as np
 
 here = pathlib.Path(__file__).parent
-try:
-  seed, count = [int(word) for word in sys.argv[1:3]] or (0, 64)
-  truncation = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0
-except ValueError:
-  sys.exit(__doc__)
+sys.argv[1:] == ['--help'] and sys.exit(__doc__)
+seed, count = [int(word) for word in sys.argv[1:3]] or (0, 64)
+truncation = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0
 model = json.loads((here / 'manifest.json').read_text())
 about, size = model['about'], model['about']['size']
 raw = (here / 'weights.safetensors').read_bytes()

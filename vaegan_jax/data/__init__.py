@@ -9,7 +9,15 @@ pipeline.py    the order of the examples, prefetching
 feeds.py       the batches: NumPy, tf.data, or decoded as they are needed
 """
 
-from vaegan_jax.data.datasets import CONDITIONS, NAMES, Dataset, check, default_pipeline, load
+from vaegan_jax.data.datasets import (
+  CONDITIONS,
+  NAMES,
+  Dataset,
+  check,
+  check_classes,
+  default_pipeline,
+  load,
+)
 from vaegan_jax.data.feeds import PIPELINES, batches, need_tensorflow
 from vaegan_jax.data.pipeline import batch_indices, example_order, indices, prefetch, take
 
@@ -21,6 +29,7 @@ __all__ = [
   'batch_indices',
   'batches',
   'check',
+  'check_classes',
   'default_pipeline',
   'example_order',
   'indices',

@@ -114,19 +114,24 @@ def check(
       f'{dataset.name} has no labels: put the images of each class into their own folder, add '
       'labels.csv (file,label), or choose a method without a condition: vae_gan_relativistic'
     )
-  if condition == 'label' and dataset.labels is not None and dataset.class_names:
-    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    if not counts.all():
-      raise ValueError(
-        f'{dataset.name} has no image of the class {dataset.class_names[counts.argmin()]!r}: add '
-        'some (of a folder, a tenth is held out), or remove the class'
-      )
   if condition == 'attributes' and dataset.attributes is None:
     raise ValueError(
       f'{dataset.name} has no attributes: use data that has some, such as CelebA or a folder with '
       'labels.csv (file,Smiling,Male,...: 0 or 1), or set --config.data.condition to none or label'
     )
   _check_values(dataset)
+
+
+def check_classes(dataset: Dataset) -> None:
+  """ValueError for a class without an image: nothing would teach it, and samples would show it."""
+  if dataset.labels is None or not dataset.class_names:
+    return
+  counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+  if not counts.all():
+    raise ValueError(
+      f'{dataset.name} has no image of the class {dataset.class_names[counts.argmin()]!r}: add '
+      'some (of a folder, a tenth is held out), or remove the class'
+    )
 
 
 def _check_request(name, image_size, channels, path, encoded):
