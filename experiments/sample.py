@@ -138,15 +138,15 @@ def check_out(out: Any) -> bool:
 
 def check_used(many: bool) -> None:
   """Raises ValueError for a flag of the layout that --out or --mode would ignore."""
-  kind, rows = f'--out={OUT.value}', ('interpolate', 'inpaint')
   for flag, ignored in (
-    (COLUMNS, many or MODE.value in rows),
+    (COLUMNS, many or MODE.value in ('interpolate', 'inpaint')),
     (SCALE, many),
     (STEPS, MODE.value not in ('interpolate', 'video')),
   ):
     if flag.value is not None and ignored:
       raise ValueError(
-        f'--{flag.name}={flag.value}: {kind} with --mode={MODE.value} has none: leave it out'
+        f'--{flag.name}={flag.value}: --out={OUT.value} with --mode={MODE.value} has none: '
+        'leave it out'
       )
 
 
@@ -248,9 +248,11 @@ def interpolations(model: Any, given: dict[str, Any]) -> np.ndarray:
       )
     first, second = originals[0:ends:2], originals[1:ends:2]
     classes = known.get('labels', np.zeros((ends, 1)))
-    if np.any(apart := np.any(classes[0:ends:2] != classes[1:ends:2], 1)):
+    apart = np.any(classes[0:ends:2] != classes[1:ends:2], 1)
+    if apart.any():
+      at = 2 * int(apart.argmax())
       raise ValueError(
-        f'--images={IMAGES.value}: images {(at := 2 * int(apart.argmax())) + 1} and {at + 2} in '
+        f'--images={IMAGES.value}: images {at + 1} and {at + 2} in '
         'order of name are of two classes, and a row has one: give --labels, or one class alone'
       )
     known = {k: v[0:ends:2] for k, v in known.items()}

@@ -56,16 +56,20 @@ def kinds_of(names: Iterable[str]) -> list[list[str]]:
   return list(kinds.values())
 
 
-def init(names: Iterable[str], descended: Iterable[str]) -> dict[str, jax.Array]:
-  """Averages of nothing yet: {'loss_NAME', 'norm_KIND' and 'steps': 0}, float32 [] each.
+def kept(names: Iterable[str], descended: Iterable[str]) -> list[str]:
+  """Names of the averages: loss_NAME of each reconstruction, norm_KIND of what is descended.
 
   Args:
     names: of all losses of a model; descended: of those in the generator's row.
   """
-  kept = [f'loss_{n}' for n in names if n in KINDS['reconstruction']]
   kinds = {kind_of(n) for n in descended}
-  kept += [f'norm_{kind}' for kind in KINDS if kind in kinds]
-  return {name: jnp.zeros(()) for name in [*kept, 'steps']}
+  averaged = [f'loss_{n}' for n in names if n in KINDS['reconstruction']]
+  return averaged + [f'norm_{kind}' for kind in KINDS if kind in kinds]
+
+
+def init(names: Iterable[str], descended: Iterable[str]) -> dict[str, jax.Array]:
+  """Averages of nothing yet: 0 for each of `kept` and for 'steps', float32 [] each."""
+  return {name: jnp.zeros(()) for name in [*kept(names, descended), 'steps']}
 
 
 def moved(

@@ -92,12 +92,6 @@ def check_used(config: ConfigDict) -> None:
       '--config.network.conditional_discriminator=True: there is no condition to see; set it to '
       'False, or --config.data.condition'
     )
-  augmented = config.critic_augment
-  if augmented.mode == 'off' and augmented.strength:
-    raise ValueError(
-      f'--config.critic_augment.strength={augmented.strength} does nothing with mode=off: set '
-      '--config.critic_augment.mode to fixed or adaptive'
-    )
 
 
 def check_critic_augment(config: ConfigDict) -> None:
@@ -108,6 +102,11 @@ def check_critic_augment(config: ConfigDict) -> None:
     raise ValueError(
       f"{flag} needs fake_recon or fake_prior in the discriminator's row, which this method lacks: "
       'set it to off'
+    )
+  if mode == 'off' and strength:
+    raise ValueError(
+      f'--config.critic_augment.strength={strength} does nothing with mode=off: set '
+      '--config.critic_augment.mode to fixed or adaptive'
     )
   if mode == 'fixed' and not strength:
     raise ValueError(

@@ -104,9 +104,9 @@ def losses(history: Sequence[Terms], table: Table, config: Mapping[str, Any]) ->
   leads = held(history, lambda t: fake(t) < LEADS)
   if won or leads >= HOLD:
     return State('watch', f'the discriminator leads ({value}); no sign yet that it has won')
-  ahead = 'the discriminator is' if leads else 'the generator is' if fooled else ''
-  course_of = f'{ahead} ahead at this log' if ahead else 'balanced'
-  return State('good', f'{course_of} ({value}, chance {chance:.2g})')
+  ahead = 'the discriminator' if leads else 'the generator' if fooled else ''
+  words = f'{ahead} is ahead at this log' if ahead else 'balanced'
+  return State('good', f'{words} ({value}, chance {chance:.2g})')
 
 
 def out_of_bounds(

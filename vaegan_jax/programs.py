@@ -105,7 +105,7 @@ def program_key(config: ConfigDict, index: int) -> tuple:
   table = tables[index]
   names = losses_of(table)
   own = descended(config)
-  kept = None if own is None else frozenset(balance.init(losses_of(*tables), own))
+  averages = None if own is None else frozenset(balance.kept(losses_of(*tables), own))
 
   def fakes(names):
     return tuple(k for k in 'fp' if any(k in images for n in names for images in SEES[n].values()))
@@ -116,7 +116,7 @@ def program_key(config: ConfigDict, index: int) -> tuple:
     frozenset({*ENCODER_LOSSES, *CENTRES, 'lecam', *optim.GATED} & set(names)),
     tuple((network, network in MAKERS and fakes(row)) for network, row in sorted(table.items())),
     tuple(network for network, rate in build.rates(config)['first'].items() if rate),
-    kept,
+    averages,
   )
 
 

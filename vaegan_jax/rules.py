@@ -22,7 +22,9 @@ SPIKE, SPIKE_LOGS = 6.0, 20  # standard deviations above the mean of at least so
 NARROW, ALIKE, ARMED, ALIKE_STEPS = 0.05, 0.15, 0.1, 200
 # The same in the discriminator's features, of samples for this purpose; see runs/probe.py.
 COLLAPSED, ONE_COLLAPSED, ALIKE_FEATURES, RAISED = 0.1, 0.05, 0.15, 0.3
-UNSEEN = 500  # steps after which samples that never varied or are unlike the images are no start
+# Steps after which samples that never varied or are unlike the images, or latents off the prior,
+# are no start.
+UNSEEN = 500
 INACTIVE = 0.1  # share of active latents
 WORSE = 2.0  # a loss over its own lowest level
 COLLAPSED_KL = 0.1  # nats
