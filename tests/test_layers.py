@@ -78,7 +78,8 @@ MAY = {
   'networks.pools': set(),
   'networks.bao': {'networks.convolutions', 'networks.layers', 'networks.pools'},
   'networks.mlp': {'networks.layers'},
-  'networks.residual': {'networks.convolutions', 'networks.layers'},
+  'networks.prior': set(),
+  'networks.residual': {'networks.convolutions', 'networks.layers', 'networks.prior'},
   'data.tables': set(),
   'data.listings': {'words', 'paths'},
   'data.sources': {'paths'},
@@ -96,11 +97,11 @@ MAY = {
   'data.pipeline': {'data.datasets'},
   'data.feeds': {'data.datasets', 'data.pipeline', 'data.records', 'data.sources'},
   # Algorithm 1, and its step.
-  'model': {'critic_aids', 'interleave', 'losses'},
+  'model': {'critic_aids', 'interleave', 'losses', 'networks.prior'},
   'routing': {'balance', 'cotangents', 'model'},
   'step': {
     *('augment', 'balance', 'critic_aids', 'losses', 'model', 'routing'),
-    *('networks.blocks', 'networks.layers'),
+    *('networks.blocks', 'networks.layers', 'networks.prior'),
   },
   'toy': {'methods', 'model', 'networks.mlp', 'optim', 'parallel', 'step'},
   # The page of a run.
@@ -115,8 +116,8 @@ MAY = {
   'settings': {'words'},
   'bounds': {'augment', 'model', 'networks', 'optim', 'parallel', 'step', 'words'},
   'checks': {
-    *('bounds', 'critic_aids', 'methods', 'model', 'networks', 'optim', 'parallel', 'settings'),
-    'words',
+    *('bounds', 'critic_aids', 'methods', 'model', 'networks', 'networks.prior', 'optim'),
+    *('parallel', 'settings', 'words'),
   },
   'build': {
     *('augment', 'balance', 'checks', 'critic_aids', 'data', 'losses', 'model', 'networks'),

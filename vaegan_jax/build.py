@@ -130,7 +130,10 @@ def networks(config: ConfigDict, names: Iterable[str]) -> dict[str, Any]:
   if n.name == 'larsen':
     extra['encoder']['units'] = n.encoder_units
   if n.name == 'residual':
-    extra['generator'] = dict(detail_channels=n.get('detail_channels', 0))  # older runs lack both
+    # Older runs lack these fields. Without an encoder there is nothing to learn a prior from.
+    learned = n.get('learned_prior', False) and 'encoder' in names
+    extra['generator'] = dict(detail_channels=n.get('detail_channels', 0), learned_prior=learned)
+    extra['encoder']['learned_prior'] = learned
     extra['discriminator']['patch_logits'] = n.get('patch_logits', False)
   home, made = module(n.name), {}
   for name in names:

@@ -19,6 +19,7 @@ from vaegan_jax.model import (
   networks_of,
   played,
 )
+from vaegan_jax.networks import prior
 from vaegan_jax.parallel import LARGEST_UNROLL
 from vaegan_jax.settings import Table, fields, method
 from vaegan_jax.words import closest
@@ -81,12 +82,17 @@ def check(config: ConfigDict) -> None:
 def check_used(config: ConfigDict) -> None:
   """Raises ValueError for a field that the other fields make the run ignore."""
   network = config.network
-  for field, off in (('detail_channels', 0), ('patch_logits', False)):
+  for field, off in (('detail_channels', 0), ('patch_logits', False), ('learned_prior', False)):
     if network.name != 'residual' and network.get(field, off) != off:
       raise ValueError(
         f'--config.network.{field}={network[field]} is for --config.network.name=residual, not for '
         f'{network.name}: set it to {off}'
       )
+  if network.get('learned_prior', False) and network.latent_size > prior.LARGEST:
+    raise ValueError(
+      f'--config.network.learned_prior=True keeps a covariance of all latents: use at most '
+      f'{prior.LARGEST} (--config.network.latent_size={network.latent_size}), or set it to False'
+    )
   if network.conditional_discriminator and config.data.condition == 'none':
     raise ValueError(
       '--config.network.conditional_discriminator=True: there is no condition to see; set it to '

@@ -46,12 +46,13 @@ VAE_GAN_NONSATURATING = dict(
     generator     = dict(feature_d=GAMMA, fool_recon=1., fool_prior=1.),
     discriminator = dict(real=1., fake_recon=1., fake_prior=1.))
 
-# Not published: for critics without batch norm and adversarial='relativistic'. Only prior fakes
-# play the game, as in the authors' released code; R1 as in R3GAN (Huang et al. 2024).
+# Not published: for critics without batch norm and adversarial='relativistic'; R1 as in R3GAN
+# (Huang et al. 2024). Unlike in Larsen et al., the encoder plays the game too: without it,
+# reconstructions are blurred. It weighs the game against the features as the generator does.
 VAE_GAN_RELATIVISTIC = dict(
-    encoder       = dict(kl=1., feature_d=1.),
-    generator     = dict(feature_d=1e-3, fool_prior=1.),
-    discriminator = dict(real=1., fake_prior=1., r1=1.))
+    encoder       = dict(kl=1., feature_d=1., fool_recon=1e3),
+    generator     = dict(feature_d=1e-3, fool_recon=1., fool_prior=1.),
+    discriminator = dict(real=1., fake_recon=1., fake_prior=1., r1=1.))
 
 # --- Bao et al. 2017, Algorithm 1 and the baselines of its section 4 (rows and lambdas recalled).
 CVAE = dict(
@@ -78,9 +79,10 @@ CVAE_GAN = dict(
 # Not published: as VAE_GAN_RELATIVISTIC; the discriminator sees the class.
 CVAE_GAN_RELATIVISTIC = dict(
     classifier    = dict(classify=1.),
-    discriminator = dict(real=1., fake_prior=1., r1=1.),
-    generator     = dict(feature_d=1e-3, feature_c=1e-3, fool_prior=1., match_c=LAMBDA_MATCH),
-    encoder       = dict(kl=1., feature_d=1., feature_c=1.))
+    discriminator = dict(real=1., fake_recon=1., fake_prior=1., r1=1.),
+    generator     = dict(feature_d=1e-3, feature_c=1e-3, fool_recon=1., fool_prior=1.,
+                         match_c=LAMBDA_MATCH),
+    encoder       = dict(kl=1., feature_d=1., feature_c=1., fool_recon=1e3))
 # fmt: on
 
 METHODS = dict(

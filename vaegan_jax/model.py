@@ -3,7 +3,7 @@
 The papers' letters, used in this file alone:
   x    real images                      c    their condition: one-hot class, or attributes
   z    sample of the posterior q(z|x)   x_f  its decoding, the reconstruction (Larsen's x tilde)
-  z_p  sample of the prior N(0, I)      c_p  condition drawn for it
+  z_p  sample of the prior              c_p  condition drawn for it
   x_p  decoding of z_p, c_p
 
 The images x_f and x_p are the waist of the graph, the only link between its two halves: `make` goes
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from vaegan_jax import critic_aids, interleave, losses
 from vaegan_jax.losses import softmax_cross_entropy
+from vaegan_jax.networks import prior
 
 MAKERS = ('encoder', 'generator')
 CRITICS = ('discriminator', 'classifier')
@@ -175,7 +176,7 @@ def make(model: Model, params: Mapping, stats: Mapping, x: jax.Array, c: jax.Arr
   Args:
     noise: dict with `posterior` [B, Z], `prior` [B, Z] ~ N(0, I), and `c_p` like c.
   """
-  terms, moved, groups = {}, {}, {}
+  terms, moved, groups, z_p = {}, {}, {}, noise['prior']
   images = {k for network in CRITICS + ('generator',) for k in seen_by(network, model.losses)}
   if 'encoder' in networks_of(model.losses):
     x, c, normal = map(model.reconstructed, (x, c, noise['posterior']))
@@ -183,12 +184,20 @@ def make(model: Model, params: Mapping, stats: Mapping, x: jax.Array, c: jax.Arr
     terms['kl'] = losses.gaussian_kl(mean, logvar)                           # L_prior, L_KL
     clipped = jnp.clip(logvar, *losses.LOGVAR_RANGE)
     groups['f'] = (mean + jnp.exp(clipped / 2) * normal, c)                  # z ~ q(z|x, c)
-  groups['p'] = (noise['prior'], noise['c_p'])                               # z_p, c_p
+    if 'prior' in stats['encoder']:
+      known = stats['encoder']['prior']
+      z_p = prior.drawn(known, z_p, noise['c_p'])
+      learned = prior.moved(known, mean, logvar, c, model.axis_name)
+      moved['encoder'] = {**moved['encoder'], 'prior': learned}
+  groups['p'] = (z_p, noise['c_p'])                                          # z_p, c_p
   groups = {k: groups[k] for k in 'fp' if k in images}
   decoded = []
   if groups:
     decoded, moved['generator'] = passes(
         model, 'generator', params, stats, list(groups.values()), model.joint_makers)
+    if 'prior' in stats['generator']:  # the encoder's, for whoever has the generator alone
+      own = prior.of_generator(moved['encoder']['prior'])
+      moved['generator'] = {**moved['generator'], 'prior': own}
   return dict(zip(groups, decoded)), {k: v for k, v in terms.items() if k in model.losses}, moved
 
 

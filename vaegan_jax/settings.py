@@ -50,6 +50,7 @@ ADDED = {
   'every.penalise': 1,
   'network.detail_channels': 0,
   'network.patch_logits': False,
+  'network.learned_prior': False,
   'data.augment': 'none',
   'data.pipeline': 'auto',
   'balance.mode': 'off',
@@ -140,10 +141,15 @@ def with_settings(
 def differences(config: ConfigDict, other: Mapping) -> list[str]:
   """Lines 'path: value now, value then' for each field that makes `other` a different run."""
   now, then = dict(fields(to_dict(config))), {**ADDED, **dict(fields(other))}
+
+  def differ(path):
+    absent = 0.0 if path.startswith(('method.', 'first.method.')) else None  # as a loss of weight 0
+    return now.get(path, absent) != then.get(path, absent)
+
   return [
     f'{path}: {now.get(path, "(none)")} now, {then.get(path, "(none)")} then'
     for path in dict.fromkeys([*now, *then])
-    if path not in MAY_CHANGE and now.get(path) != then.get(path)
+    if path not in MAY_CHANGE and differ(path)
   ]
 
 

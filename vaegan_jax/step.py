@@ -13,7 +13,7 @@ import optax
 from vaegan_jax import balance, critic_aids, losses
 from vaegan_jax.augment import DRAWS
 from vaegan_jax.model import CENTRES, MAKERS, Model, played
-from vaegan_jax.networks import blocks, layers
+from vaegan_jax.networks import blocks, layers, prior
 from vaegan_jax.routing import Inputs, accumulated
 
 Terms = dict[str, jax.Array]  # {name: mean over the batch}
@@ -210,8 +210,7 @@ def train_step(
     x = blocks.packed(x) if model.packed else x
     weights = acting = None
     if balanced:
-      sizes = reconstruction_sizes(model, state, x, c)
-      weights = balance.weights(balanced, state.averages, sizes)
+      weights = balance.weights(balanced, state.averages, reconstruction_sizes(model, state, x, c))
       acting = weights if balanced.act else balance.Weights({}, {})
     grads, terms, stats, centres = accumulated(
       accumulate, model, method, state, Inputs(x, c, noise), member, acting
@@ -233,6 +232,8 @@ def train_step(
         terms[f'update_{network}'] = go.astype(jnp.float32)
     decay = jnp.minimum(ema_decay, (1.0 + state.step - begin) / (10.0 + state.step - begin))
     ema = optax.incremental_update(averaged(params, stats), state.ema, 1.0 - decay)
+    seen = jax.tree.map(model.reconstructed, (x, c))
+    ema = prior.averaged(model.networks, ema, state.ema, seen, decay, axis_name)
     moved = state.replace(params=params, stats=stats, opt_state=opt_state, ema=ema, centres=centres)
     if balanced:
       moved = moved.replace(averages=balance.moved(state.averages, terms, balanced.decay))
@@ -242,8 +243,7 @@ def train_step(
       state.averages, terms, played(model.losses), model.lecam_decay, model.critic_augment, images
     )
     moved, terms = moved.replace(averages={**moved.averages, **aids}), {**terms, **told}
-    # Not the parameters, their moments and averages: see `optimizers` above.
-    sound = finite((norms, stats, centres, moved.averages))
+    sound = finite((norms, stats, centres, moved.averages))  # the rest is: see `optimizers` above
     moved = choose(sound, moved, state)
     return (
       moved.replace(step=state.step + 1, skipped=jnp.where(sound, 0, state.skipped + 1)),

@@ -15,7 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from vaegan_jax.networks import convolutions, layers
+from vaegan_jax.networks import convolutions, layers, prior
 
 SIZES = (16, 32, 64, 128, 256)
 BLOCKS_BELOW = 16  # pixels of the largest map that has blocks
@@ -131,12 +131,13 @@ class Descent(nn.Module):
 
 
 class Encoder(nn.Module):
-  """mean, logvar [B, Z] float32 of the posterior q(z|x, c)."""
+  """mean, logvar [B, Z] float32 of the posterior q(z|x, c); with learned_prior see prior.py."""
 
   image_size: int
   channels: int
   latent_size: int
   width: float = 1.0
+  learned_prior: bool = False
   blocks: int = 1
   dtype: Any = jnp.float32
   axis_name: str | None = None  # unused, here and below: the networks' common signature
@@ -147,17 +148,21 @@ class Encoder(nn.Module):
     maps = Descent(self.width, self.blocks, self.dtype, name='maps')(x)
     h = leaky_relu(maps[SMALLEST]).reshape(x.shape[0], -1)
     h = layers.with_condition(h, c).astype(jnp.float32)
-    return Dense(self.latent_size, name='mean')(h), Dense(
-      self.latent_size, name='logvar', kernel_init=nn.initializers.zeros
-    )(h)
+    mean = Dense(self.latent_size, name='mean')(h)
+    logvar = Dense(self.latent_size, name='logvar', kernel_init=nn.initializers.zeros)(h)
+    if not self.learned_prior:
+      return mean, logvar
+    moments = prior.Kept(self.latent_size, True, name='prior')(c)
+    return (mean, logvar) if train else prior.standardised(moments, mean, logvar, c)
 
 
 class Generator(nn.Module):
   """Images [B, H, W, C] float32 in [-1, 1], from z [B, Z] and c, through 4x4 pixels.
 
   The length of z plays no part: z is divided by its root mean square. truncation is the length
-  that it then gets. Details are drawn in detail_channels (times width) of the image's own size; 0,
-  as in older runs, draws them at half the size and smooths them.
+  that it then gets; with learned_prior (see prior.py), z comes so much nearer to the prior's mean.
+  Details are drawn in detail_channels (times width) of the image's own size; 0, as in older runs,
+  draws them at half the size and smooths them.
   """
 
   image_size: int
@@ -168,12 +173,17 @@ class Generator(nn.Module):
   axis_name: str | None = None
   truncation: float = 1.0
   detail_channels: int = 32
+  learned_prior: bool = False
 
   @nn.compact
   def __call__(self, z, c, train):
     count = lambda pixels: layers.scaled(CHANNELS[pixels], self.width)
     conv = functools.partial(Conv, dtype=self.dtype)
-    z = unit_rms(z.astype(self.dtype)) * self.truncation
+    if self.learned_prior:
+      moments = prior.Kept(z.shape[-1], False, name='prior')(c)
+      z = z if train else prior.drawn(moments, self.truncation * z, c)
+    z = unit_rms(z.astype(self.dtype))
+    z = z if self.learned_prior else z * self.truncation
     if c is not None:  # a quarter as many units as z: one class of ten would be lost beside it
       embed = Dense(
         max(1, z.shape[-1] // 4),
