@@ -27,6 +27,11 @@ def game(**changes):
   return dict(kl=20.0, feature_d=400.0, real=0.6, fake_recon=0.7, fake_prior=0.6) | changes
 
 
+def pairs(fake, **more):
+  """Terms of a relativistic game: `fake` is the loss of reconstructions and of samples."""
+  return dict(fake_recon=fake, fake_prior=fake, **more)
+
+
 def matching(**changes):
   """Terms of a CVAE-GAN that trains."""
   own = dict(kl=7.0, pixel=lambda s: 90 * 0.995**s, match_d=lambda s: 90 * 0.995**s, match_c=50.0)
@@ -58,21 +63,21 @@ TABLE = [
   (
     'vae_gan_relativistic',
     {'optimizer.learning_rate': 1e-2},
-    dict(fake_prior=lambda s: 0.1 if s % 3 else 9.0),
+    pairs(lambda s: 0.1 if s % 3 else 9.0),
     'bad',
     'out of bounds (fake 3.7 on average, chance 0.69): try --config.optimizer.learning_rate=0.002',
   ),
   (
     'vae_gan_relativistic',
     {'optimizer.factor.discriminator': 10.0},
-    dict(fake_prior=lambda s: 0.1 if s % 3 else 9.0),
+    pairs(lambda s: 0.1 if s % 3 else 9.0),
     'bad',
     'try --config.optimizer.factor.discriminator=1 in',
   ),
   (
     'vae_gan_relativistic',
     {},
-    dict(fake_prior=lambda s: 0.1 if s % 3 else 1.5),
+    pairs(lambda s: 0.1 if s % 3 else 1.5),
     'good',
     'the generator is ahead at this log (fake 1.5, chance 0.69)',
   ),
@@ -80,7 +85,7 @@ TABLE = [
   (
     'vae_gan_relativistic',
     {'optimizer.factor.discriminator': 10.0},
-    dict(fake_prior=lambda s: 0.3 if s % 3 else 3.0, sample_distance=0.1),
+    pairs(lambda s: 0.3 if s % 3 else 3.0, sample_distance=0.1),
     'bad',
     'out of bounds (fake 1.4 on average',
   ),
@@ -89,35 +94,35 @@ TABLE = [
   (
     'vae_gan_relativistic',
     {'optimizer.factor.discriminator': 10.0},
-    dict(fake_prior=0.3, sample_distance=0.1, pair_loss=lambda s: 1.7 if s == 580 else 0.4),
+    pairs(0.3, sample_distance=0.1, pair_loss=lambda s: 1.7 if s == 580 else 0.4),
     'bad',
     'out of bounds (1.7 on images held out, chance 0.69): try --config.optimizer.factor.disc',
   ),
   (
     'vae_gan_relativistic',
     {},
-    dict(fake_prior=0.3, sample_distance=0.1, pair_loss=lambda s: 1.3 if s > 560 else 0.6),
+    pairs(0.3, sample_distance=0.1, pair_loss=lambda s: 1.3 if s > 560 else 0.6),
     'bad',
     'out of bounds (1.3 on images held out, chance 0.69): try --config.optimizer.learning_rate',
   ),
   (  # as at step 13,700 of a healthy run
     'vae_gan_relativistic',
     {},
-    dict(fake_prior=0.3, sample_distance=0.1, pair_loss=lambda s: 1.27 if s == 580 else 0.53),
+    pairs(0.3, sample_distance=0.1, pair_loss=lambda s: 1.27 if s == 580 else 0.53),
     'good',
     'balanced',
   ),
   (  # as at step 900 of a healthy run on few images
     'vae_gan_relativistic',
     {},
-    dict(fake_prior=0.3, sample_distance=0.1, pair_loss=lambda s: 1.29 if s == 580 else 0.16),
+    pairs(0.3, sample_distance=0.1, pair_loss=lambda s: 1.29 if s == 580 else 0.16),
     'good',
     'balanced',
   ),
   (
     'vae_gan_relativistic',
     {},
-    dict(fake_prior=0.3, sample_distance=0.1, pair_loss=lambda s: 5.0 if s == 500 else 0.9),
+    pairs(0.3, sample_distance=0.1, pair_loss=lambda s: 5.0 if s == 500 else 0.9),
     'good',
     'balanced',
   ),
@@ -149,9 +154,9 @@ TABLE = [
     'grows without bound',
   ),
   ('vae_gan_nonsaturating', KIND('wasserstein'), game(real=3.0), 'bad', 'prefers fakes'),
-  ('vae_gan_relativistic', {}, game(real=0.0, fake_prior=LOG2), 'good', 'balanced'),
-  ('vae_gan_relativistic', {}, game(real=0.0, fake_prior=0.001), 'bad', 'discriminator.r1=10'),
-  ('vae_gan_relativistic', {}, game(real=0.0, fake_prior=2.0), 'bad', 'the generator has won'),
+  ('vae_gan_relativistic', {}, game(real=0.0, **pairs(LOG2)), 'good', 'balanced'),
+  ('vae_gan_relativistic', {}, game(real=0.0, **pairs(0.001)), 'bad', 'discriminator.r1=10'),
+  ('vae_gan_relativistic', {}, game(real=0.0, **pairs(2.0)), 'bad', 'the generator has won'),
   # Feature matching: a discriminator that leads is no sign by itself, one far ahead for long is.
   ('cvae_gan', {}, matching(), 'good', 'matching features (fake 0.053; low is no fault here)'),
   (
