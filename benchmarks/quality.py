@@ -85,7 +85,7 @@ def probe_of(network: Any, config: Any) -> Any:
 
 
 class Real(NamedTuple):
-  """Features of real images, and of those with classes what tells the classes of samples."""
+  """Real images and their features; with classes also what tells the classes of samples."""
 
   images: np.ndarray  # [N, H, W, C]
   given: dict[str, Any]  # their classes, as Trained.reconstruct takes them

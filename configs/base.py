@@ -113,7 +113,7 @@ RECOMMENDED = {
   'network.detail_channels': 32,
   'network.patch_logits': True,
   'network.learned_prior': True,
-  'every.reconstruct': 2,  # these two save a third of a step's time, and samples gain by it
+  'every.reconstruct': 2,  # these two make a step cheaper: samples gain by more steps
   'every.penalise': 4,
   'normalise.makers': 'apart',  # nothing is normalised over a batch: apart costs less
   'normalise.critics': 'apart',

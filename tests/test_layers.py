@@ -78,7 +78,7 @@ MAY = {
   'networks.pools': set(),
   'networks.bao': {'networks.convolutions', 'networks.layers', 'networks.pools'},
   'networks.mlp': {'networks.layers'},
-  'networks.prior': set(),
+  'networks.prior': {'losses'},
   'networks.residual': {'networks.convolutions', 'networks.layers', 'networks.prior'},
   'data.tables': set(),
   'data.listings': {'words', 'paths'},

@@ -22,10 +22,11 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from vaegan_jax.losses import LOGVAR_RANGE
+
 # Per step, of the moving averages: the mean of all latents wanders while the encoder trains.
 DECAY = dict(mean=0.95, excess=0.998, by_condition=0.98)
 SLOWEST = 0.998  # of those of the averaged encoder, which does not wander
-LOGVAR_RANGE = (-30.0, 20.0)  # as in losses.py
 LARGEST = 2048  # most latents: the covariance has the square of them
 JITTER = 1e-4  # least variance along any direction; the posteriors' own is far larger
 

@@ -152,7 +152,7 @@ class Encoder(nn.Module):
     logvar = Dense(self.latent_size, name='logvar', kernel_init=nn.initializers.zeros)(h)
     if not self.learned_prior:
       return mean, logvar
-    moments = prior.Kept(self.latent_size, True, name='prior')(c)
+    moments = prior.Kept(self.latent_size, of_encoder=True, name='prior')(c)
     return (mean, logvar) if train else prior.standardised(moments, mean, logvar, c)
 
 
@@ -180,10 +180,11 @@ class Generator(nn.Module):
     count = lambda pixels: layers.scaled(CHANNELS[pixels], self.width)
     conv = functools.partial(Conv, dtype=self.dtype)
     if self.learned_prior:
-      moments = prior.Kept(z.shape[-1], False, name='prior')(c)
+      moments = prior.Kept(z.shape[-1], of_encoder=False, name='prior')(c)
       z = z if train else prior.drawn(moments, self.truncation * z, c)
-    z = unit_rms(z.astype(self.dtype))
-    z = z if self.learned_prior else z * self.truncation
+      z = unit_rms(z.astype(self.dtype))
+    else:
+      z = unit_rms(z.astype(self.dtype)) * self.truncation
     if c is not None:  # a quarter as many units as z: one class of ten would be lost beside it
       embed = Dense(
         max(1, z.shape[-1] // 4),
